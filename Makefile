@@ -1,0 +1,72 @@
+# make demo   trains the example network and writes its picture
+# make test   lint, types, tests with coverage
+# make lint   the first two of these alone
+# make bench  the benchmarks, with the figures that are due
+# make clean  removes everything these made
+#
+# Each sets up what it needs in the virtual environment .venv; only Python >= 3.10 and make are needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check
+SETUP := $(VENV)/.made pyproject.toml constraints.txt
+
+export MPLBACKEND ?= Agg
+export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
+
+.DEFAULT_GOAL := test
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo
+	$(PY) docs/examples/digits_binary_network.py
+
+test: lint
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term $(PYTEST_ARGS)
+
+# In a git checkout the hooks run too, so that .pre-commit-config.yaml is known to work.
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@if test -e .git && git rev-parse --git-dir > /dev/null 2>&1; then \
+	    PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pre-commit run --all-files; \
+	else echo "pre-commit: not a git checkout, its hooks ran above"; fi
+
+bench: $(VENV)/.bench
+	$(PY) -m tests.benchmarks.core --check
+	$(PY) -m tests.benchmarks.functions --check
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov \
+	    .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find bgs_opt adapters tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: a second call installs nothing unless the requirements have changed.
+$(VENV)/.demo: $(SETUP)
+	$(PIP) install --quiet -c constraints.txt -e '.[plots,demo]'
+	@touch $@
+
+$(VENV)/.test: $(SETUP)
+	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: $(SETUP)
+	$(PIP) install --quiet -c constraints.txt -e '.[bench,test]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2> /dev/null || { \
+	    echo "make: '$(PYTHON)' is missing or older than Python 3.10;" \
+	         "name another: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	    echo "make: '$(PYTHON)' cannot make virtual environments (no ensurepip);" \
+	         "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@

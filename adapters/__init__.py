@@ -1,0 +1,4 @@
+"""Adapters to optimizers' host libraries; each is imported by its own name.
+
+``bgs_opt.adapters.scipy``: a ``method=`` for ``scipy.optimize.minimize``.
+"""

@@ -1,0 +1,198 @@
+"""The checked, unchanging description of a run: what the constructor's arguments become."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bgs_opt.options import (
+    Options,
+    layout_of,
+    optimizer_of,
+    sampler_of,
+    selection_of,
+)
+from bgs_opt.protocols import FloatArray, Layout, Optimizer, Sampler, Schedule
+from bgs_opt.sigma import CumulativeAdaptation
+from bgs_opt.streams import SeedLike, entropy_of
+from bgs_opt.validation import flag, integer, real, real_vector, wrong_type, wrong_value
+
+__all__ = ["Config", "bounds_of", "configure"]
+
+SigmaRule = Schedule | CumulativeAdaptation | None
+
+
+@dataclass(frozen=True, eq=False)
+class Config:
+    """Everything about a run that does not change.
+
+    ``optimizer`` None is the automatic step rule; ``low`` and ``high`` are both None or both
+    of shape (d,); ``scale`` is None or of shape (d,).
+    """
+
+    dim: int
+    dtype: str
+    entropy: int
+    maximize: bool
+    sigma: float
+    num_directions: int
+    top_k: int
+    sampler: Sampler
+    layout: dict[str, tuple[int, ...]]
+    mean_weight: float
+    optimizer: Optimizer | None
+    learning_rate: float
+    sigma_rule: SigmaRule
+    low: FloatArray | None
+    high: FloatArray | None
+    scale: FloatArray | None
+    budget: int | None
+    options: Options
+
+    @property
+    def sigma_limits(self) -> tuple[float, float]:
+        """Floor and ceiling of sigma, such that no candidate overflows."""
+        info = np.finfo(self.dtype)
+        low = self.options.min_sigma or max(1e-15 * self.sigma, float(info.tiny))
+        high = self.options.max_sigma or 1e6 * self.sigma
+        return low, min(high, float(info.max) / 1e3 / math.sqrt(self.dim))
+
+
+def bounds_of(
+    bounds: object, dim: int, dtype: npt.DTypeLike = np.float64
+) -> tuple[FloatArray | None, FloatArray | None]:
+    """Low and high of shape (d,), or None twice.
+
+    Parameters
+    ----------
+    bounds : None, (low, high) or scipy.optimize.Bounds
+        Each side a scalar or of shape (d,); infinite for open sides.
+    """
+    if bounds is None:
+        return None, None
+    expected = f"(low, high), each a scalar or of shape ({dim},), or scipy.optimize.Bounds"
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        sides = [bounds.lb, bounds.ub]
+    elif isinstance(bounds, (tuple, list, np.ndarray)) and len(bounds) == 2:
+        sides = list(bounds)
+    else:
+        wrong_type("bounds", expected, bounds)
+    arrays = []
+    for side in sides:
+        try:
+            array = np.asarray(side, dtype=np.float64)
+        except (TypeError, ValueError):
+            wrong_type("bounds", expected, side)
+        if array.shape not in ((), (1,), (dim,)):
+            wrong_value("bounds", expected, array)
+        if np.isnan(array).any():
+            wrong_value("bounds", "numbers that are not NaN", array)
+        arrays.append(np.ascontiguousarray(np.broadcast_to(array, (dim,)).astype(dtype)))
+    low, high = arrays
+    if (crossed := np.flatnonzero(~(low <= high))).size:
+        at = int(crossed[0])
+        wrong_value("bounds", "low <= high", f"[{low[at]}, {high[at]}] at coordinate {at}")
+    if np.isposinf(low).any() or np.isneginf(high).any():
+        wrong_value("bounds", "low < inf and high > -inf", bounds)
+    return low, high
+
+
+def _scale_of(scale: object, dim: int, dtype: np.dtype[Any], layout: Layout) -> FloatArray | None:
+    if scale is None:
+        return None
+    if isinstance(scale, Mapping):
+        if set(scale) != set(layout):
+            wrong_value("scale", f"a number for each block of layout {sorted(layout)}", scale)
+        sizes = [math.prod(shape) for shape in layout.values()]
+        scale = np.repeat([real(f"scale[{n!r}]", scale[n]) for n in layout], sizes)
+    if isinstance(scale, (int, float)):
+        scale = np.full(dim, real("scale", scale, 0, open_low=True))
+    vector = real_vector("scale", scale).astype(dtype)  # type: ignore[arg-type]
+    if vector.shape != (dim,) or not np.isfinite(vector).all() or not (vector > 0).all():
+        wrong_value("scale", f"shape ({dim},), all finite and > 0", vector)
+    return vector
+
+
+def _start(x0: npt.ArrayLike, sigma: object) -> tuple[FloatArray, float]:
+    center = real_vector("x0", x0)
+    if not np.isfinite(center).all():
+        wrong_value("x0", "finite numbers", center[~np.isfinite(center)][:1])
+    low, high = float(np.finfo(center.dtype).tiny), float(np.finfo(center.dtype).max)
+    return center, real("sigma", sigma, low, high)
+
+
+def _check_automatic(given: dict[str, object]) -> None:
+    """The automatic rule decides these itself; an option that does nothing is refused."""
+    for name, value in given.items():
+        if value is not None:
+            wrong_value(name, "None with optimizer='auto', which decides it itself", value)
+
+
+def configure(
+    x0: npt.ArrayLike,
+    sigma: float,
+    *,
+    num_directions: int | None,
+    top_k: int | None,
+    sampler: str | Sampler,
+    layout: Layout | None,
+    selection: str | float | None,
+    optimizer: str | Optimizer,
+    learning_rate: float | None,
+    sigma_rule: SigmaRule,
+    bounds: object,
+    maximize: bool,
+    budget: int | None,
+    seed: SeedLike,
+    options: Options,
+) -> tuple[Config, FloatArray]:
+    """Check every argument of BGS once; return the description and a copy of x0."""
+    center, sigma = _start(x0, sigma)
+    dim, dtype = len(center), center.dtype
+    if not isinstance(options, Options):
+        wrong_type("options", "a bgs_opt.Options", options)
+    rule = optimizer_of(optimizer)
+    if rule is None:
+        _check_automatic(
+            {"num_directions": num_directions, "top_k": top_k, "selection": selection,
+             "learning_rate": learning_rate, "sigma_rule": sigma_rule,
+             "learning_rate_schedule": options.learning_rate_schedule,
+             "acceptance": options.acceptance}
+        )  # fmt: skip
+    if num_directions is None:
+        num_directions = min(dim, 64) if rule is None else 4 + int(3 * math.log(dim))
+    num_directions = integer("num_directions", num_directions, 1, 1 << 24)
+    if top_k is None:
+        top_k = -(-num_directions // 2)
+    top_k = integer("top_k", top_k, 1, num_directions)
+    if rule is not None and learning_rate is None:
+        learning_rate = rule.default_learning_rate(sigma, dim)
+    elif learning_rate is not None:
+        learning_rate = real("learning_rate", learning_rate, 0, open_low=True)
+    known = sigma_rule is None or callable(sigma_rule)
+    if not known and not isinstance(sigma_rule, CumulativeAdaptation):
+        wrong_type("sigma_rule", "None, a Schedule or CumulativeAdaptation", sigma_rule)
+    if isinstance(sigma_rule, CumulativeAdaptation) and getattr(rule, "momentum", 1.0):
+        wrong_value("optimizer", "SGD() or ClipUp(momentum=0) with CumulativeAdaptation: momentum "
+                    "makes successive steps agree by itself, and sigma would grow", rule)  # fmt: skip
+    low, high = bounds_of(bounds, dim, dtype)
+    if low is not None and high is not None and ((center < low) | (center > high)).any():
+        at = int(np.flatnonzero((center < low) | (center > high))[0])
+        wrong_value("x0", f"a point inside the bounds [{low[at]}, {high[at]}]",
+                    f"{center[at]} at coordinate {at}")  # fmt: skip
+    blocks = layout_of(layout, dim)
+    config = Config(
+        dim=dim, dtype=dtype.str, entropy=entropy_of(seed), maximize=flag("maximize", maximize),
+        sigma=sigma, num_directions=num_directions, top_k=top_k,
+        sampler=sampler_of(sampler, dim, blocks), layout=blocks,
+        mean_weight=selection_of("difference" if selection is None else selection),
+        optimizer=rule, learning_rate=learning_rate or 0.0, sigma_rule=sigma_rule,
+        low=low, high=high, scale=_scale_of(options.scale, dim, dtype, blocks),
+        budget=None if budget is None else integer("budget", budget, 1), options=options,
+    )  # fmt: skip
+    return config, center

@@ -1,0 +1,113 @@
+"""From the values of a generation to the mean rewards of its usable pairs.
+
+Step 2 of the method: each end of a pair is the mean of its repeats. Lost evaluations drop their
+pair; values that are not finite count as the worst finite one of their generation, or drop it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bgs_opt.candidates import Source
+from bgs_opt.config import Config
+from bgs_opt.protocols import Directions, FloatArray, IntArray
+from bgs_opt.state import TOLD, Generation, State
+
+__all__ = ["Pairs", "center_rewards", "collect", "source_of"]
+
+
+@dataclass
+class Pairs:
+    """Usable pairs in the order of their ids, as rewards (higher is better)."""
+
+    source: list[Source] = field(default_factory=list)
+    index: list[IntArray] = field(default_factory=list)
+    plus: FloatArray = field(default_factory=lambda: np.empty(0))
+    minus: FloatArray = field(default_factory=lambda: np.empty(0))
+
+    def __len__(self) -> int:
+        return len(self.plus)
+
+    def weighted_sum(self, weights: FloatArray, dim: int, dtype: str) -> FloatArray:
+        """sum_i w_i e_i over all pairs, shape (d,)."""
+        out = np.zeros(dim, dtype)
+        start = 0
+        for source, index in zip(self.source, self.index, strict=True):
+            source.weighted_sum(index, weights[start : start + len(index)], out)
+            start += len(index)
+        return out
+
+
+def source_of(
+    config: Config, generation: Generation, center: FloatArray, directions: Directions
+) -> Source:
+    """What the candidates of a generation are made from."""
+    options = config.options
+    return Source(
+        generation.number, center, generation.sigma, config.scale, generation.probe,
+        directions, config.entropy, config.low, config.high, options.bound_mode,
+        generation.num_center, options.repeats, options.common_seeds,
+    )  # fmt: skip
+
+
+def _rewards(config: Config, generation: Generation) -> FloatArray:
+    """Rewards of the asked slots; NaN where nothing was told."""
+    values = generation.values[: generation.asked]
+    told = generation.status[: generation.asked] == TOLD
+    return np.where(told, values if config.maximize else -values, np.nan)
+
+
+def _pair_rewards(
+    config: Config, generation: Generation
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Complete pairs and the mean rewards of their ends, lost and bad ones left out."""
+    number = (generation.asked - generation.num_center) // (2 * generation.repeats)
+    rewards = _rewards(config, generation)
+    told = generation.status[: generation.asked] == TOLD
+    worst = np.min(rewards, initial=np.inf, where=np.isfinite(rewards))
+    bad = told & ~np.isfinite(rewards)
+    shape = (max(number, 0), generation.repeats, 2)
+    span = slice(generation.num_center, generation.num_center + 2 * generation.repeats * shape[0])
+    there, failed = told[span].reshape(shape), bad[span].reshape(shape)
+    usable = (generation.left[: shape[0]] == 0) & there.any(axis=1).all(axis=1)
+    if config.options.on_failure == "worst":
+        usable &= (there & ~failed).any(axis=(1, 2))
+        filled = np.where(failed, worst, rewards[span].reshape(shape))
+    else:
+        usable &= ~failed.any(axis=(1, 2))
+        filled = rewards[span].reshape(shape)
+    index = np.flatnonzero(usable)
+    filled, there = filled[index], there[index]
+    counts = there.sum(axis=1)
+    means = (np.where(there, filled, 0.0) / counts[:, None, :]).sum(axis=1)
+    return index, means[:, 0], means[:, 1]
+
+
+def collect(config: Config, state: State, directions: Directions) -> Pairs:
+    """Pairs of the open generation, after late ones of closed generations where asked for."""
+    pairs, plus, minus = Pairs(), [], []
+    earlier = state.closed if config.options.late == "use" else []
+    for generation in (*earlier, state.open):
+        if generation.center is None:
+            continue
+        index, high, low = _pair_rewards(config, generation)
+        if generation is not state.open and generation.probe is not None:
+            keep = index != 0  # the probe belonged to its own center
+            index, high, low = index[keep], high[keep], low[keep]
+        generation.left[generation.left == 0] = -1  # used now
+        if len(index):
+            pairs.source.append(source_of(config, generation, generation.center, directions))
+            pairs.index.append(index)
+            plus.append(high)
+            minus.append(low)
+    if plus:
+        pairs.plus, pairs.minus = np.concatenate(plus), np.concatenate(minus)
+    return pairs
+
+
+def center_rewards(config: Config, generation: Generation) -> FloatArray:
+    """Finite rewards of the center evaluations."""
+    rewards = _rewards(config, generation)[: generation.num_center]
+    return rewards[np.isfinite(rewards)]

@@ -1,0 +1,148 @@
+"""A run: its description, its state and one lock; what was found so far, and keeping it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bgs_opt import checkpoint
+from bgs_opt.config import Config
+from bgs_opt.protocols import FloatArray
+from bgs_opt.state import HISTORY, Best, State
+from bgs_opt.update import recommended
+
+R = TypeVar("R", bound="Run")
+
+__all__ = ["Run"]
+
+
+class Run:
+    """What every optimizer over a :class:`bgs_opt.state.State` shows and keeps.
+
+    Made by ``BGS(...)`` or ``BGS.load``, never by itself.
+    """
+
+    def _assemble(self, config: Config, state: State) -> None:
+        self._config = config
+        self._state = state
+        self._directions = config.sampler.bind(
+            config.dim, config.num_directions, np.dtype(config.dtype), config.entropy,
+            config.layout,
+        )  # fmt: skip
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {"config": self._config, "state": self._state}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        self._assemble(saved["config"], saved["state"])
+        self._state.center.flags.writeable = False
+
+    def __repr__(self) -> str:
+        return (
+            f"BGS(dim={self.dim}, generation={self.generation}, "
+            f"num_evaluations={self.num_evaluations}, sigma={self.sigma:.3g}, "
+            f"best={self._best_value:.6g})"
+        )
+
+    # ---- what was found
+
+    @property
+    def _best_value(self) -> float:
+        return -self._state.best_value if self._config.maximize else self._state.best_value
+
+    @property
+    def best(self) -> Best:
+        """Best value told so far and its point; before the first, the start and NaN."""
+        with self._lock:
+            state = self._state
+            if state.best_x is None:
+                return Best(state.center, float("nan"))
+            return Best(state.best_x, self._best_value)
+
+    @property
+    def center(self) -> FloatArray:
+        """Current center theta, read-only, shape (d,)."""
+        return self._state.center
+
+    @property
+    def average(self) -> FloatArray:
+        """Average of the center where one is kept, else the center; read-only, shape (d,)."""
+        with self._lock:
+            return recommended(self._state)
+
+    @property
+    def recommendation(self) -> FloatArray:
+        """The point to use: the best one seen if the objective is known to be free of noise,
+        else the average of the center. Read-only, shape (d,).
+        """  # noqa: D205
+        return self.best.x if self.noisy is False else self.average
+
+    @property
+    def noisy(self) -> bool | None:
+        """Whether the objective is noisy; None if nobody said and nothing was measured."""
+        return self._state.noisy
+
+    @property
+    def dim(self) -> int:
+        """Length d of the vector."""
+        return self._config.dim
+
+    @property
+    def sigma(self) -> float:
+        """Current size of the perturbations."""
+        return self._state.sigma
+
+    @property
+    def generation(self) -> int:
+        """Number of the open generation, from 0."""
+        return self._state.open.number
+
+    @property
+    def num_evaluations(self) -> int:
+        """Values told so far, late ones included."""
+        return self._state.num_evaluations
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Evaluations told, late, failed (not finite), discarded; generations skipped."""
+        state = self._state
+        return {
+            "evaluations": state.num_evaluations,
+            "late": state.num_late,
+            "failed": state.num_failed,
+            "discarded": state.num_discarded,
+            "skipped": state.num_skipped,
+        }
+
+    @property
+    def history(self) -> dict[str, FloatArray]:
+        """One number a generation, by name (thinned out beyond 4,096 generations)."""
+        with self._lock:
+            table = self._state.history[: self._state.history_rows].copy()
+        return {name: table[:, column] for column, name in enumerate(HISTORY)}
+
+    # ---- keeping
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the run to a .npz file, atomically; see :mod:`bgs_opt.checkpoint`."""
+        with self._lock:
+            checkpoint.write(path, self._config, self._state)
+
+    @classmethod
+    def load(cls: type[R], path: str | os.PathLike[str]) -> R:
+        """Read a run back; it continues bit for bit where it was saved.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged, of another format, or not a checkpoint.
+        """
+        config, state = checkpoint.read(path)
+        made = cls.__new__(cls)
+        made.__setstate__({"config": config, "state": state})
+        return made

@@ -1,0 +1,261 @@
+"""What happens when a generation closes: from its values to the next center and sigma.
+
+values -> mean rewards of pairs -> weights -> gradient -> delta -> center -> next generation
+(bad ones replaced)    (selection)  (gradient)  (optimizers | automatic)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bgs_opt import automatic
+from bgs_opt.automatic import AutomaticState
+from bgs_opt.averaging import moving_average
+from bgs_opt.bounds import clip
+from bgs_opt.config import Config
+from bgs_opt.errors import BGSWarning, SigmaClampedWarning, SkippedUpdateWarning
+from bgs_opt.gradient import norm
+from bgs_opt.pairs import Pairs, center_rewards, collect
+from bgs_opt.protocols import Directions, FloatArray, Optimizer
+from bgs_opt.selection import acceptance, direction_weights
+from bgs_opt.sigma import CumulativeAdaptation, clamp
+from bgs_opt.state import Generation, State, record_history
+
+__all__ = [
+    "LATE_WINDOW",
+    "Event",
+    "close_generation",
+    "first_generation",
+    "recommended",
+]
+
+LATE_WINDOW = 8
+"""Closed generations whose ids are still known."""
+
+Event = tuple[type[BGSWarning], str]
+
+
+def first_generation(config: Config, center: FloatArray) -> State:
+    """State before anything was asked."""
+    options = config.options
+    starts = options.start_evaluations
+    if config.optimizer is None and options.noisy is not False:
+        starts = starts or automatic.start_evaluations(config.budget)
+    state = State(
+        center=center,
+        sigma=config.sigma,
+        open=Generation(0, config.sigma, starts, 0, options.repeats, center, None),
+        average=center.copy() if options.averaging else None,
+        noisy=options.noisy,
+        optimizer=config.optimizer.init(center) if config.optimizer else {},
+    )
+    if isinstance(config.sigma_rule, CumulativeAdaptation):
+        state.path = config.sigma_rule.init(center)
+    if not starts:
+        if config.optimizer is None:
+            _start_automatic(config, state, 0.0)
+        state.open = _next(config, state, 0)
+    return state
+
+
+def _start_automatic(config: Config, state: State, noise: float | None) -> None:
+    state.automatic = automatic.init(
+        config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype
+    )
+
+
+def _next(config: Config, state: State, number: int) -> Generation:
+    """Open the generation ``number``."""
+    options = config.options
+    if state.automatic is not None:
+        plan = automatic.plan(state.automatic)
+        sigma, _ = clamp(plan.sigma, *config.sigma_limits)
+        state.sigma = sigma
+        probe = None if plan.probe is None else plan.probe.astype(config.dtype, copy=False)
+        centers = max(plan.center_evaluations, options.center_evaluations)
+        return Generation(
+            number, sigma, centers, plan.num_directions, options.repeats, state.center, probe
+        )
+    return Generation(
+        number, state.sigma, options.baseline_evaluations, config.num_directions,
+        options.repeats, state.center, None,
+    )  # fmt: skip
+
+
+def _plain_step(
+    config: Config, state: State, optimizer: Optimizer, pairs: Pairs, centers: FloatArray
+) -> tuple[FloatArray, float]:
+    """Step 3-5 of the method: select, sum, follow. Returns delta and the kept difference."""
+    options = config.options
+    accepted = None
+    if options.acceptance is not None and len(centers):
+        accepted = acceptance(pairs.plus, pairs.minus, float(centers.mean()), options.acceptance)
+    weights = direction_weights(
+        pairs.plus, pairs.minus, top_k=config.top_k, mean_weight=config.mean_weight,
+        reward_scale=options.reward_scale, accepted=accepted,
+    )  # fmt: skip
+    kept = weights != 0
+    difference = float(np.abs(pairs.plus - pairs.minus)[kept].mean()) if kept.any() else 0.0
+    gradient = pairs.weighted_sum(weights, config.dim, config.dtype)
+    if isinstance(config.sigma_rule, CumulativeAdaptation) and state.path is not None:
+        state.sigma, state.path = config.sigma_rule.update(
+            state.sigma, state.path, gradient, weights
+        )
+    rate = config.learning_rate
+    if isinstance(config.sigma_rule, CumulativeAdaptation):
+        rate *= state.sigma / config.sigma  # the step keeps its proportion to the search radius
+    if options.learning_rate_schedule is not None:
+        rate *= float(options.learning_rate_schedule(state.open.number))
+    delta, state.optimizer = optimizer.step(gradient, state.optimizer, rate)
+    return delta, difference
+
+
+def _automatic_step(
+    config: Config, state: State, rule: AutomaticState, pairs: Pairs, centers: FloatArray
+) -> tuple[FloatArray, float]:
+    def combine(weights: FloatArray) -> FloatArray:
+        return pairs.weighted_sum(np.asarray(weights), config.dim, config.dtype)
+
+    delta = automatic.update(
+        rule, state.center, -pairs.plus, -pairs.minus, -centers,
+        combine, None, state.open.spent,
+    )  # fmt: skip
+    return delta, float(np.abs(pairs.plus - pairs.minus).mean())
+
+
+def _move(config: Config, state: State, delta: FloatArray) -> float:
+    """Add the step, keep inside the bounds, average. Returns the step's norm."""
+    options = config.options
+    if config.scale is not None:
+        delta = delta * config.scale
+    moved = np.asarray(delta, dtype=config.dtype)
+    length = norm(moved)
+    if not math.isfinite(length):
+        return 0.0
+    if moved is delta and delta.base is None and state.automatic is None:
+        moved += state.center  # the gradient's own memory becomes the new center
+    else:
+        moved = moved + state.center
+    if options.weight_decay:
+        moved *= 1 - options.weight_decay
+    if config.low is not None and config.high is not None:
+        moved = clip(moved, config.low, config.high)
+    if np.isfinite(moved).all():
+        state.center = moved
+    if state.average is not None:
+        moving_average(state.average, state.center, options.averaging, state.averaged)
+        state.averaged += 1
+    return length
+
+
+def _calibrate(config: Config, state: State, centers: FloatArray) -> None:
+    """Generation 0 of repeated start evaluations says whether and how noisy the objective is."""
+    variance = None
+    if len(centers) >= 2:
+        largest = float(np.abs(centers).max()) or 1.0
+        variance = float(np.var(centers / largest, ddof=1))
+        variance = variance * largest * largest if variance > 1e-24 else 0.0
+        if not math.isfinite(variance):
+            variance = None
+    if state.noisy is None and variance is not None:
+        state.noisy = variance > 0
+    if state.noisy:
+        variance = variance or None
+    elif state.noisy is False:
+        variance = 0.0
+    if config.optimizer is None:
+        _start_automatic(config, state, variance)
+
+
+def close_generation(config: Config, state: State, directions: Directions) -> list[Event]:
+    """Run the update of a complete generation and open the next one.
+
+    Parameters
+    ----------
+    config, state : Config, State
+        ``state`` is changed.
+    directions : Directions
+
+    Returns
+    -------
+    list of (category, message)
+        Warnings to issue.
+    """
+    closing = state.open
+    events: list[Event] = []
+    centers = center_rewards(config, closing)
+    pairs = collect(config, state, directions)
+    length = difference = 0.0
+    if closing.target == 0 and closing.number == 0:
+        _calibrate(config, state, centers)
+    elif len(pairs) < config.options.min_valid:
+        state.skipped += 1
+        state.num_skipped += 1
+        events.append((SkippedUpdateWarning, (
+            f"generation {closing.number} closed with {len(pairs)} usable pairs of "
+            f"{closing.resolved}, fewer than min_valid = {config.options.min_valid}: no step"
+        )))  # fmt: skip
+    else:
+        state.skipped = 0
+        step = np.zeros(config.dim, config.dtype), 0.0
+        if config.optimizer is not None:
+            step = _plain_step(config, state, config.optimizer, pairs, centers)
+        elif state.automatic is not None:
+            step = _automatic_step(config, state, state.automatic, pairs, centers)
+        delta, difference = step
+        length = _move(config, state, delta)
+        events += _next_sigma(config, state)
+    _record(config, state, pairs, centers, length, difference)
+    _archive(state, closing)
+    state.open = _next(config, state, closing.number + 1)
+    return events
+
+
+def _next_sigma(config: Config, state: State) -> list[Event]:
+    rule = config.sigma_rule
+    if rule is not None and not isinstance(rule, CumulativeAdaptation):
+        state.sigma = config.sigma * float(rule(state.open.number + 1))
+    state.sigma, clamped = clamp(state.sigma, *config.sigma_limits)
+    if not clamped:
+        return []
+    state.num_clamped += 1
+    low, high = config.sigma_limits
+    return [(SigmaClampedWarning, f"sigma was kept within [{low:g}, {high:g}]")]
+
+
+def _record(
+    config: Config, state: State, pairs: Pairs, centers: FloatArray, length: float, kept: float
+) -> None:
+    sign = 1.0 if config.maximize else -1.0
+    both = np.concatenate([pairs.plus, pairs.minus])
+    mean = sign * float(np.mean(both / len(both)) * len(both)) if len(both) else math.nan
+    center = sign * float(centers.mean()) if len(centers) else math.nan
+    best = -state.best_value if config.maximize else state.best_value
+    row: tuple[Any, ...] = (
+        state.open.number, state.num_evaluations, best, mean, center,
+        state.open.sigma, length, kept,
+    )  # fmt: skip
+    record_history(state, row)
+
+
+def _archive(state: State, closing: Generation) -> None:
+    """Remember the ids of the last generations; a center only while something may still come."""
+    if not len(closing.outstanding()):
+        closing.center = closing.probe = None
+    state.closed = [*state.closed, closing][-LATE_WINDOW:]
+
+
+def recommended(state: State) -> FloatArray:
+    """The point to use under noise: an average of the center where one is kept."""
+    if state.average is not None and state.averaged:
+        point = state.average.copy()
+    elif state.automatic is not None:
+        point = np.array(automatic.recommend(state.automatic, state.center))
+    else:
+        return state.center
+    point = point.astype(state.center.dtype, copy=False)
+    point.flags.writeable = False
+    return point

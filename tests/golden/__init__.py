@@ -1,0 +1,1 @@
+"""Golden files: known-good runs that later versions must repeat."""

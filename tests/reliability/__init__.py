@@ -1,0 +1,1 @@
+"""Tests of the promises in docs/guarantees.md, one module per group."""

@@ -1,0 +1,88 @@
+"""What pyproject.toml says is what is there."""
+
+import importlib
+import re
+import sys
+from importlib.metadata import distribution, entry_points
+from pathlib import Path
+
+import bgs_opt
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = CONFIG["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def canonical(requirement: str) -> str:
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name is not None
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
+def named_extras(text: str) -> set[str]:
+    """Every extra in texts such as ``pip install 'bgs-opt[plots,torch]'``."""
+    lists = re.findall(r"(?:bgs[-_]opt|['\"\s]\.)\[([a-z][a-z, ]*)\]", text)
+    return {extra.strip() for names in lists for extra in names.split(",")}
+
+
+def test_the_version_is_the_same_everywhere():
+    assert bgs_opt.__version__ == PROJECT["version"] == distribution("bgs-opt").version
+
+
+def test_every_extra_that_the_texts_name_exists():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile"]
+    for folder, ending in (("docs", "md"), ("docs", "py"), ("bgs_opt", "py"), ("adapters", "py")):
+        pages += sorted((ROOT / folder).rglob(f"*.{ending}"))
+    named = {page: named_extras(page.read_text("utf-8")) for page in pages}
+    assert named[ROOT / "README.md"], "the README says how to install the extras"
+    assert {page.name: extras - set(EXTRAS) for page, extras in named.items()} == {
+        page.name: set() for page in pages
+    }
+
+
+def test_named_extras_are_read_from_text():
+    assert named_extras("pip install 'bgs-opt[plots, torch]' or -e '.[test]'; x[i]") == {
+        "plots",
+        "torch",
+        "test",
+    }
+
+
+def test_the_extras_of_the_design_exist_and_all_holds_the_adapters_packages():
+    optional = ["torch", "evotorch", "nevergrad", "gym", "plots"]
+    assert {*optional, "all", "test", "demo", "bench"} == set(EXTRAS)
+    assert EXTRAS["all"] == [f"bgs-opt[{','.join(optional)}]"]
+
+
+def test_the_constraints_pin_every_requirement_exactly():
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [
+        pin for pin in pins if not re.match(r"[a-z0-9-]+==[0-9.]+(; python_version .*)?$", pin)
+    ] == []
+    required = [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]
+    assert {canonical(r) for r in required} - {"bgs-opt"} <= {canonical(pin) for pin in pins}
+    assert "torch==2.13.0" in pins
+
+
+def test_the_adapters_are_a_subpackage():
+    adapters = importlib.import_module("bgs_opt.adapters")
+    assert adapters.__name__ == "bgs_opt.adapters"
+    assert (Path(adapters.__path__[0]) / "__init__.py").is_file()
+
+
+def test_the_types_are_declared():
+    assert (Path(bgs_opt.__path__[0]) / "py.typed").is_file()
+    assert "py.typed" in CONFIG["tool"]["setuptools"]["package-data"]["bgs_opt"]
+
+
+def test_the_command_is_installed():
+    (command,) = entry_points(group="console_scripts", name="bgs-opt")
+    assert command.value == PROJECT["scripts"]["bgs-opt"]
+    assert callable(command.load())
