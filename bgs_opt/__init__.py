@@ -5,6 +5,7 @@ from bgs_opt.candidates import Candidates
 from bgs_opt.directions import QR, Factorised, Gaussian, GaussianTable, Rademacher
 from bgs_opt.hadamard import Hadamard
 from bgs_opt.ledger import TellReport
+from bgs_opt.minimize import minimize
 from bgs_opt.optimizers import SGD, Adam, ClipUp
 from bgs_opt.options import Options
 from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, LinearDecay
@@ -31,4 +32,5 @@ __all__ = [
     "Rademacher",
     "TellReport",
     "__version__",
+    "minimize",
 ]

@@ -29,7 +29,7 @@ from bgs_opt.errors import CheckpointError
 from bgs_opt.options import REGISTERED, Options
 from bgs_opt.state import Generation, State
 
-__all__ = ["FORMAT", "read", "write"]
+__all__ = ["FORMAT", "describe", "read", "write"]
 
 FORMAT = 1
 _CLASSES: dict[str, type[Any]] = {
@@ -81,6 +81,16 @@ def _decode(tree: Any, arrays: Arrays) -> Any:
         return tuple(_decode(item, arrays) for item in tree["items"])
     items = {key: _decode(item, arrays) for key, item in tree["items"].items()}
     return items if kind == "dict" else _CLASSES[kind](**items)
+
+
+def describe(config: Config) -> dict[str, str]:
+    """Each field of a configuration as text, for comparison."""
+    out = {}
+    for item in dataclasses.fields(config):
+        arrays: Arrays = {}
+        tree = _encode(getattr(config, item.name), arrays)
+        out[item.name] = json.dumps(tree) + "".join(_digest("", {k: v}) for k, v in arrays.items())
+    return out
 
 
 def _digest(body: str, arrays: Arrays) -> str:

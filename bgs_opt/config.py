@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bgs_opt.optimizers import Adam
 from bgs_opt.options import (
     Options,
     layout_of,
@@ -177,9 +178,15 @@ def configure(
     known = sigma_rule is None or callable(sigma_rule)
     if not known and not isinstance(sigma_rule, CumulativeAdaptation):
         wrong_type("sigma_rule", "None, a Schedule or CumulativeAdaptation", sigma_rule)
-    if isinstance(sigma_rule, CumulativeAdaptation) and getattr(rule, "momentum", 1.0):
-        wrong_value("optimizer", "SGD() or ClipUp(momentum=0) with CumulativeAdaptation: momentum "
-                    "makes successive steps agree by itself, and sigma would grow", rule)  # fmt: skip
+    if isinstance(sigma_rule, CumulativeAdaptation) and (
+        isinstance(rule, Adam) or getattr(rule, "momentum", 0.0) != 0
+    ):
+        wrong_value(
+            "optimizer",
+            "SGD() or ClipUp(momentum=0) with CumulativeAdaptation (momentum makes successive "
+            "steps agree by itself, and sigma would grow)",
+            rule,
+        )
     low, high = bounds_of(bounds, dim, dtype)
     if low is not None and high is not None and ((center < low) | (center > high)).any():
         at = int(np.flatnonzero((center < low) | (center > high))[0])

@@ -218,7 +218,7 @@ class _HadamardDirections:
         columns = np.arange(high, dtype=np.int64)
         source = columns ^ ensemble.form[within][:, None]
         walsh = (1 - 2 * _parity(within[:, None] & columns)).astype(self.dtype)
-        walsh *= gains[:, None].astype(self.dtype)
+        scaled = walsh * gains[:, None].astype(self.dtype)
         scratch = np.empty(len(within) << self.tiles[0].bits, self.dtype)
         start = 0
         for tile, signs in zip(self.tiles, ensemble.column_signs, strict=True):
@@ -226,21 +226,21 @@ class _HadamardDirections:
             shared = ensemble.shared[start : start + size].reshape(high, size // high)
             block = scratch[: len(within) * size].reshape(len(within), high, size // high)
             shared.take(source, axis=0, out=block, mode="clip")
-            block *= (walsh * signs)[:, :, None]
+            padded = tile.used < size
+            block *= ((walsh if padded else scaled) * signs)[:, :, None]
             flat = block.reshape(len(within), size)[:, : tile.used]
-            if tile.used < size:
-                _rescale(flat, gains)
+            if padded:
+                _rescale(flat)
+                flat *= gains[:, None]
             yield place, slice(tile.start, tile.start + tile.used), flat
             start += size
 
 
-def _rescale(rows: FloatArray, gains: FloatArray) -> None:
-    """Give the used part of a padded tile the norm |gain| sqrt(columns)."""
-    empty = ~rows.any(axis=1)  # a few columns may all have come out zero
-    rows[empty] = gains[empty, None]
+def _rescale(rows: FloatArray) -> None:
+    """Give the used part of a padded tile the norm sqrt(columns), before any gain."""
+    rows[~rows.any(axis=1)] = 1  # a few columns may all have come out zero
     norms = np.sqrt(np.sum(np.square(rows, dtype=np.float64), axis=1))
-    wanted = np.abs(gains).astype(np.float64) * math.sqrt(rows.shape[1])
-    rows *= (wanted / norms)[:, None].astype(rows.dtype)
+    rows *= (math.sqrt(rows.shape[1]) / norms)[:, None].astype(rows.dtype)
 
 
 @dataclass(frozen=True)

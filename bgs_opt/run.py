@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import threading
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from bgs_opt.config import Config
 from bgs_opt.protocols import FloatArray
 from bgs_opt.state import HISTORY, Best, State
 from bgs_opt.update import recommended
+from bgs_opt.validation import integer
 
 R = TypeVar("R", bound="Run")
 
@@ -88,6 +91,24 @@ class Run:
         return self._state.noisy
 
     @property
+    def needed(self) -> int:
+        """Candidates that the open generation still needs and has not handed out."""
+        return self._state.open.needed
+
+    @property
+    def budget(self) -> int | None:
+        """Evaluations after which ``stop`` says so."""
+        return self._config.budget
+
+    def set_budget(self, budget: int | None) -> None:
+        """Go on for longer, or not so long."""
+        checked = None if budget is None else integer("budget", budget, 1)
+        with self._lock:
+            self._config = dataclasses.replace(self._config, budget=checked)
+            if self._state.automatic is not None:
+                self._state.automatic.budget = -1 if checked is None else checked
+
+    @property
     def dim(self) -> int:
         """Length d of the vector."""
         return self._config.dim
@@ -126,7 +147,30 @@ class Run:
             table = self._state.history[: self._state.history_rows].copy()
         return {name: table[:, column] for column, name in enumerate(HISTORY)}
 
+    @property
+    def recent_value(self) -> float:
+        """Mean value of the last generation that was closed; NaN before the first."""
+        with self._lock:
+            return self._state.recent_value
+
+    def reached(self, target: float) -> bool:
+        """Whether a value as good as ``target`` was told."""
+        return self._state.best_value <= (-target if self._config.maximize else target)
+
+    def settled(self, tol: float) -> bool:
+        """Whether sigma and the last step's root mean square are below ``tol``."""
+        state = self._state
+        return state.sigma < tol and state.last_step < tol * math.sqrt(self.dim)
+
     # ---- keeping
+
+    def differs(self, other: Run, *, seeded: bool = True) -> list[str]:
+        """Names of arguments in which two runs differ, budget apart (seed if ``seeded``)."""
+        left, right = checkpoint.describe(self._config), checkpoint.describe(other._config)
+        apart = {"budget"} if seeded else {"budget", "entropy"}
+        names = {"entropy": "seed", "low": "bounds", "high": "bounds", "mean_weight": "selection"}
+        found = [n for n in left if n not in apart and left[n] != right[n]]
+        return list(dict.fromkeys(names.get(name, name) for name in found))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the run to a .npz file, atomically; see :mod:`bgs_opt.checkpoint`."""

@@ -138,6 +138,8 @@ class State:
     automatic: AutomaticState | None = None
     warned: list[str] = field(default_factory=list)
     history: FloatArray = field(default_factory=lambda: np.empty((0, len(HISTORY))))
+    last_step: float = np.inf  # norm
+    recent_value: float = np.nan  # mean of the last generation
     history_rows: int = 0
     history_stride: int = 1
 

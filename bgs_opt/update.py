@@ -233,6 +233,7 @@ def _record(
     both = np.concatenate([pairs.plus, pairs.minus])
     mean = sign * float(np.mean(both / len(both)) * len(both)) if len(both) else math.nan
     center = sign * float(centers.mean()) if len(centers) else math.nan
+    state.last_step, state.recent_value = length, mean
     best = -state.best_value if config.maximize else state.best_value
     row: tuple[Any, ...] = (
         state.open.number, state.num_evaluations, best, mean, center,
