@@ -39,7 +39,7 @@ class BGS(Run):
     top_k : int, optional
         k, directions kept, 1 <= k <= N; by default half of them.
     sampler : str or Sampler
-        "orthogonal" (QR up to d = 256, else "hadamard"), "qr", "hadamard", "gaussian",
+        "orthogonal" (QR up to d = 1,000, else "hadamard"), "qr", "hadamard", "gaussian",
         "gaussian_table", "rademacher" or "factorised".
     layout : mapping of str to tuple of int, optional
         Names and shapes of the blocks that make up the vector, in order.

@@ -127,6 +127,12 @@ def _start(x0: npt.ArrayLike, sigma: object) -> tuple[FloatArray, float]:
     return center, real("sigma", sigma, low, high)
 
 
+def _default_directions(dim: int, budget: int | None) -> int:
+    """4 + 3 ln d pairs, but at least eight generations within the budget."""
+    number = 4 + int(3 * math.log(dim))
+    return number if budget is None else max(1, min(number, budget // 16))
+
+
 def _check_automatic(given: dict[str, object]) -> None:
     """The automatic rule decides these itself; an option that does nothing is refused."""
     for name, value in given.items():
@@ -163,10 +169,11 @@ def configure(
             {"num_directions": num_directions, "top_k": top_k, "selection": selection,
              "learning_rate": learning_rate, "sigma_rule": sigma_rule,
              "learning_rate_schedule": options.learning_rate_schedule,
-             "acceptance": options.acceptance}
+             "acceptance": options.acceptance,
+             "late": None if options.late == "ignore" else options.late}
         )  # fmt: skip
     if num_directions is None:
-        num_directions = min(dim, 64) if rule is None else 4 + int(3 * math.log(dim))
+        num_directions = min(dim, 1000) if rule is None else _default_directions(dim, budget)
     num_directions = integer("num_directions", num_directions, 1, 1 << 24)
     if top_k is None:
         top_k = -(-num_directions // 2)

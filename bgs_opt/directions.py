@@ -23,6 +23,7 @@ __all__ = ["QR", "Factorised", "Gaussian", "GaussianTable", "Rademacher"]
 
 # purposes: the second counter word, so that two samplers never share numbers
 _GAUSSIAN, _SIGNS, _TABLE, _QR, _FACTORS = 1, 2, 3, 4, 5
+_PANEL = 64  # rows of a QR
 Fill = Callable[[Stream, FloatArray], None]
 """Writes the next numbers of a stream into a contiguous 1-D array."""
 
@@ -83,11 +84,21 @@ class Gaussian:
         return _Rows(dim, entropy, _GAUSSIAN, _fill_gaussian)
 
 
+@functools.lru_cache(maxsize=2)
+def _octets(dtype: str) -> FloatArray:
+    """The eight signs (1 for a bit 0, -1 for a bit 1) of each byte, shape (256, 8)."""
+    signs = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(dtype)
+    signs.flags.writeable = False
+    return signs
+
+
 def _fill_signs(stream: Stream, out: FloatArray) -> None:
-    words = stream.raw(-(-out.size // 64))
-    bits = np.unpackbits(words.view(np.uint8), count=out.size)
-    np.multiply(bits, out.dtype.type(-2), out=out)
-    out += 1
+    octets = stream.raw(-(-out.size // 64)).view(np.uint8)
+    whole = out.size // 8
+    table = _octets(out.dtype.str)
+    table.take(octets[:whole], axis=0, out=out[: 8 * whole].reshape(whole, 8), mode="clip")
+    if out.size % 8:
+        out[8 * whole :] = table[octets[whole], : out.size % 8]
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class Rademacher:
 def _quantiles(dtype: str) -> FloatArray:
     """Standard normal quantiles at (j + 1/2) / 2**16, scaled to variance one exactly.
 
-    The mean is 0 by symmetry, the kurtosis 2.9994, the largest number 4.27: what an isotropic
+    The mean is 0 by symmetry, the kurtosis 2.9992, the largest number 4.32: what an isotropic
     search needs of a normal number, at a table look-up of 16 random bits each.
     """
     normal = statistics.NormalDist()
@@ -134,7 +145,11 @@ class GaussianTable:
 
 
 class _QRDirections:
-    """Blocks of ``min(N, d)`` orthogonal rows; the last block is kept for the next call."""
+    """Blocks of ``min(N, d)`` orthogonal rows, made panel by panel as they are asked for.
+
+    Panel p is a Gaussian matrix made orthogonal to the panels before it (twice is enough, Giraud
+    et al. 2005) and to itself. The last block is kept for the next call.
+    """
 
     def __init__(self, dim: int, rows: int, dtype: np.dtype[Any], entropy: int) -> None:
         self.dim, self.rows, self.dtype, self.entropy = dim, rows, dtype, entropy
@@ -143,20 +158,26 @@ class _QRDirections:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": None}
 
-    def _ensemble(self, generation: int, number: int) -> FloatArray:
+    def _ensemble(self, generation: int, number: int, last: int) -> FloatArray:
+        """Orthonormal rows of block ``number``, at least up to row ``last``, in float64."""
         cache = self._cache  # read once: another thread may replace it
+        made = np.empty((0, self.dim))
         if cache is not None and cache[0] == (generation, number):
-            return cache[1]
+            made = cache[1]
+        if last < len(made):
+            return made
         stream = Stream(self.entropy, _QR)
-        normal = stream.jump(generation, number).standard_normal((self.dim, self.rows))
-        q, r = np.linalg.qr(normal)
-        # signs of r's diagonal make q uniform over the orthogonal group (Mezzadri 2007)
-        q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
-        rows = np.ascontiguousarray(q.T)
-        rows *= math.sqrt(self.dim) / np.sqrt(np.sum(rows * rows, axis=1, keepdims=True))
-        rows = rows.astype(self.dtype, copy=False)
-        self._cache = ((generation, number), rows)
-        return rows
+        while len(made) <= last:
+            size = min(_PANEL, self.rows - len(made))
+            generator = stream.jump(generation, number | len(made) // _PANEL << 40)
+            panel = generator.standard_normal((self.dim, size))
+            for _ in range(2 if len(made) else 0):
+                panel -= made.T @ (made @ panel)
+            q, r = np.linalg.qr(panel)
+            # signs of r's diagonal make q uniform over the orthogonal group (Mezzadri 2007)
+            made = np.concatenate([made, (q * np.where(np.diagonal(r) < 0, -1.0, 1.0)).T])
+        self._cache = ((generation, number), made)
+        return made
 
     def blocks(self, generation: int, indices: IntArray, gains: FloatArray) -> Iterator[Block]:
         """See :class:`bgs_opt.protocols.Directions`."""
@@ -171,8 +192,10 @@ class _QRDirections:
                 and int(indices[stop]) // self.rows == number
             ):
                 stop += 1
-            ensemble = self._ensemble(generation, number)
-            block = ensemble[indices[start:stop] - number * self.rows]
+            within = indices[start:stop] - number * self.rows
+            rows = self._ensemble(generation, number, int(within.max()))[within]
+            rows *= math.sqrt(self.dim) / np.sqrt(np.sum(rows * rows, axis=1, keepdims=True))
+            block = rows.astype(self.dtype, copy=False)
             block *= gains[start:stop, None]
             yield slice(start, stop), slice(0, self.dim), block
             start = stop

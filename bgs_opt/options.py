@@ -34,7 +34,7 @@ __all__ = [
     "selection_of",
 ]
 
-QR_LIMIT = 256
+QR_LIMIT = 1000
 """``sampler="orthogonal"`` is QR up to this dimension and hadamard beyond it."""
 
 SAMPLERS = (

@@ -76,7 +76,7 @@ class Run:
     def average(self) -> FloatArray:
         """Average of the center where one is kept, else the center; read-only, shape (d,)."""
         with self._lock:
-            return recommended(self._state)
+            return recommended(self._config, self._state)
 
     @property
     def recommendation(self) -> FloatArray:

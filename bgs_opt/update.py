@@ -16,6 +16,7 @@ from bgs_opt.automatic import AutomaticState
 from bgs_opt.averaging import moving_average
 from bgs_opt.bounds import clip
 from bgs_opt.config import Config
+from bgs_opt.directions import QR
 from bgs_opt.errors import BGSWarning, SigmaClampedWarning, SkippedUpdateWarning
 from bgs_opt.gradient import norm
 from bgs_opt.pairs import Pairs, center_rewards, collect
@@ -62,9 +63,19 @@ def first_generation(config: Config, center: FloatArray) -> State:
 
 
 def _start_automatic(config: Config, state: State, noise: float | None) -> None:
+    low, high = config.low, config.high
+    boxed = low is not None and high is not None and np.isfinite(high - low).all()
     state.automatic = automatic.init(
-        config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype
-    )
+        config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype,
+        exact=isinstance(config.sampler, QR), floor=_floor(config, state.center),
+        ceiling=config.sigma if boxed else None,
+    )  # fmt: skip
+
+
+def _floor(config: Config, center: FloatArray) -> float:
+    """Smallest sigma of the automatic rule: rounding of the coordinates must not show."""
+    size = norm(center) / math.sqrt(config.dim) if center.any() else config.sigma
+    return max(1e-12 * config.sigma, 16 * float(np.finfo(config.dtype).eps) * size)
 
 
 def _next(config: Config, state: State, number: int) -> Generation:
@@ -73,7 +84,7 @@ def _next(config: Config, state: State, number: int) -> Generation:
     if state.automatic is not None:
         plan = automatic.plan(state.automatic)
         sigma, _ = clamp(plan.sigma, *config.sigma_limits)
-        state.sigma = sigma
+        state.sigma = state.automatic.sigma = sigma
         probe = None if plan.probe is None else plan.probe.astype(config.dtype, copy=False)
         centers = max(plan.center_evaluations, options.center_evaluations)
         return Generation(
@@ -119,10 +130,12 @@ def _automatic_step(
     def combine(weights: FloatArray) -> FloatArray:
         return pairs.weighted_sum(np.asarray(weights), config.dim, config.dtype)
 
+    center = state.center if config.scale is None else state.center / config.scale
+    if state.open.probe is not None and pairs.index[0][0] != 0:  # the one along the step is lost
+        return automatic.failed(rule, center, state.open.spent), 0.0
     delta = automatic.update(
-        rule, state.center, -pairs.plus, -pairs.minus, -centers,
-        combine, None, state.open.spent,
-    )  # fmt: skip
+        rule, center, -pairs.plus, -pairs.minus, -centers, combine, state.open.spent
+    )
     return delta, float(np.abs(pairs.plus - pairs.minus).mean())
 
 
@@ -198,15 +211,17 @@ def close_generation(config: Config, state: State, directions: Directions) -> li
             f"generation {closing.number} closed with {len(pairs)} usable pairs of "
             f"{closing.resolved}, fewer than min_valid = {config.options.min_valid}: no step"
         )))  # fmt: skip
+        if state.automatic is not None:
+            point = state.center if config.scale is None else state.center / config.scale
+            _move(config, state, automatic.failed(state.automatic, point, closing.spent))
     else:
         state.skipped = 0
-        step = np.zeros(config.dim, config.dtype), 0.0
         if config.optimizer is not None:
-            step = _plain_step(config, state, config.optimizer, pairs, centers)
+            delta, difference = _plain_step(config, state, config.optimizer, pairs, centers)
+            length = _move(config, state, delta)
         elif state.automatic is not None:
-            step = _automatic_step(config, state, state.automatic, pairs, centers)
-        delta, difference = step
-        length = _move(config, state, delta)
+            delta, difference = _automatic_step(config, state, state.automatic, pairs, centers)
+            length = _move(config, state, delta)
         events += _next_sigma(config, state)
     _record(config, state, pairs, centers, length, difference)
     _archive(state, closing)
@@ -249,12 +264,16 @@ def _archive(state: State, closing: Generation) -> None:
     state.closed = [*state.closed, closing][-LATE_WINDOW:]
 
 
-def recommended(state: State) -> FloatArray:
+def recommended(config: Config, state: State) -> FloatArray:
     """The point to use under noise: an average of the center where one is kept."""
     if state.average is not None and state.averaged:
         point = state.average.copy()
     elif state.automatic is not None:
         point = np.array(automatic.recommend(state.automatic, state.center))
+        if config.scale is not None and state.automatic.averaged > 0:
+            point = point * config.scale
+        if config.low is not None and config.high is not None:
+            point = clip(point, config.low, config.high)
     else:
         return state.center
     point = point.astype(state.center.dtype, copy=False)
