@@ -11,7 +11,7 @@ from bgs_opt.protocols import Array
 
 __all__ = ["BOUND_MODES", "clip", "reflect"]
 
-BOUND_MODES = ("reflect", "clip")
+BOUND_MODES = ("clip", "reflect")
 
 
 def clip(x: Array, low: Array, high: Array) -> Array:
@@ -56,7 +56,8 @@ def reflect(x: Array, low: Array, high: Array) -> Array:
     inside = (x >= low) & (x <= high)
     if bool(xp.all(inside)):
         return x
-    closed_low, closed_high = xp.isfinite(low), xp.isfinite(high)
+    largest = xp.finfo(x.dtype).max / 8  # walls beyond it are clipped at: no difference overflows
+    closed_low, closed_high = xp.abs(low) <= largest, xp.abs(high) <= largest
     zero, one = xp.zeros_like(low), xp.ones_like(low)
     left = xp.where(closed_low, low, zero)
     right = xp.where(closed_high, high, zero)
@@ -66,4 +67,5 @@ def reflect(x: Array, low: Array, high: Array) -> Array:
     folded = left + xp.minimum(offset, 2 * width - offset)
     once = xp.where(closed_low, left + xp.abs(x - left), right - xp.abs(right - x))
     out = xp.where(both, folded, once)
-    return clip(xp.where(inside, x, out), low, high)  # the last bit of rounding, and width zero
+    kept = inside | ~(closed_low | closed_high)
+    return clip(xp.where(kept, x, out), low, high)  # the last bit of rounding, and width zero

@@ -105,7 +105,7 @@ class Options:
         Whether pairs completed after their generation closed join the next update.
     scale : float or array_like of shape (d,) or mapping of block names to floats, optional
         Candidates are center +- sigma * scale * e. A mapping needs ``layout``.
-    bound_mode : {"reflect", "clip"}
+    bound_mode : {"clip", "reflect"}
         What happens to a candidate outside the bounds.
     min_sigma, max_sigma : float, optional
         Floor and ceiling of sigma; by default 1e-15 and 1e6 times the start.
@@ -130,7 +130,7 @@ class Options:
     max_skipped: int = 20
     late: str = "ignore"
     scale: Any = None
-    bound_mode: str = "reflect"
+    bound_mode: str = "clip"
     min_sigma: float | None = None
     max_sigma: float | None = None
     learning_rate_schedule: Schedule | None = None
@@ -194,7 +194,7 @@ def sampler_of(sampler: str | Sampler, dim: int, layout: Layout) -> Sampler:
         if name == "orthogonal":
             name = "qr" if dim <= QR_LIMIT else "hadamard"
         sampler = _SAMPLER_OF[name]
-    elif not isinstance(sampler, Sampler):
+    elif isinstance(sampler, type) or not isinstance(sampler, Sampler):
         wrong_type("sampler", f"one of {', '.join(SAMPLERS)} or a Sampler", sampler)
     if isinstance(sampler, Factorised) and not layout:
         wrong_value("layout", "names and shapes of the blocks for sampler='factorised'", None)
@@ -204,7 +204,7 @@ def sampler_of(sampler: str | Sampler, dim: int, layout: Layout) -> Sampler:
 def optimizer_of(optimizer: str | Optimizer) -> Optimizer | None:
     """Resolve the name of an optimizer; None stands for the automatic step rule."""
     if not isinstance(optimizer, str):
-        if not isinstance(optimizer, Optimizer):
+        if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
             wrong_type("optimizer", f"one of {', '.join(OPTIMIZERS)} or an Optimizer", optimizer)
         return optimizer
     name = choice("optimizer", optimizer, OPTIMIZERS)
