@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import io
 import json
 import os
 import secrets
+import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,8 @@ _CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (AutomaticState, Config, Generation, Options, State)
 } | REGISTERED
 _STAMP = (1980, 1, 1, 0, 0, 0)  # equal runs give equal files
+
+_WRITING: set[Path] = set()  # temporary files of this process
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -116,14 +120,17 @@ def write(path: str | os.PathLike[str], config: Config, state: State) -> None:
     """
     arrays: Arrays = {}
     tree = {"config": _encode(config, arrays), "state": _encode(state, arrays)}
-    body = json.dumps(tree, sort_keys=True)
+    body = json.dumps(tree)  # in order: a layout is an ordered mapping
     head = {"format": FORMAT, "sha256": _digest(body, arrays), "body": body}
     header = np.frombuffer(json.dumps(head).encode(), np.uint8)
     target = Path(os.path.realpath(path))
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    _WRITING.add(temporary)
     try:
         with open(temporary, "xb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 for name, array in {"header": header, **arrays}.items():
                     with archive.open(
@@ -136,6 +143,8 @@ def write(path: str | os.PathLike[str], config: Config, state: State) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        _WRITING.discard(temporary)
     _sync_folder(target.parent)
 
 
@@ -151,16 +160,23 @@ def _sync_folder(folder: Path) -> None:
 
 def _sweep(target: Path) -> None:
     """Remove what a killed process left of an earlier save."""
-    for stale in target.parent.glob(f".{target.name}.*.tmp"):
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         owner = stale.name.removeprefix(f".{target.name}.").split(".")[0]
-        if not owner.isdigit() or int(owner) == os.getpid():
-            continue
-        try:
-            os.kill(int(owner), 0)
-        except ProcessLookupError:
+        if owner.isdigit() and stale not in _WRITING and not _alive(int(owner)):
             stale.unlink(missing_ok=True)
-        except OSError:
-            continue
+
+
+def _alive(process: int) -> bool:
+    """Whether another process has this number. A restarted container's process has its old one."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # there, signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
 
 
 @contextlib.contextmanager
@@ -234,4 +250,25 @@ def read(path: str | os.PathLike[str]) -> tuple[Config, State]:
         config, state = _decode(tree["config"], arrays), _decode(tree["state"], arrays)
         if not isinstance(config, Config) or not isinstance(state, State):
             raise CheckpointError(f"{os.fspath(path)}: expected a run; got something else")
+        _check(config, state)
         return config, state
+
+
+def _check(config: Config, state: State) -> None:
+    """Every vector of the run has the length and dtype that the description names."""
+    vectors: dict[str, Any] = {
+        "low": config.low, "high": config.high, "scale": config.scale, "average": state.average,
+        "best_x": state.best_x, "path": state.path,
+        **{name: value for name, value in state.optimizer.items() if np.ndim(value)},
+    }  # fmt: skip
+    for generation in (state.open, *state.closed):
+        vectors[f"center of generation {generation.number}"] = generation.center
+        vectors[f"probe of generation {generation.number}"] = generation.probe
+    present = {name: v for name, v in vectors.items() if v is not None} | {"center": state.center}
+    for name, vector in present.items():
+        got = str(getattr(vector, "dtype", type(vector))), np.shape(vector)
+        if got != (str(np.dtype(config.dtype)), (config.dim,)):
+            raise CheckpointError(
+                f"{name}: expected {config.dim} numbers of {config.dtype}; got {got[0]} of "
+                f"shape {got[1]}"
+            )
