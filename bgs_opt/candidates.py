@@ -68,6 +68,44 @@ class Source:
 
     def write(self, slots: IntArray, out: FloatArray) -> None:
         """Write the points of ``slots`` into the rows of ``out``."""
+        head = self.num_center + 2 * self.repeats * (self.probe is not None)
+        cut = min(max(head - int(slots[0]), 0), len(slots)) if len(slots) else 0
+        first = self._successive(slots[cut:])
+        if first < 0:
+            cut = len(slots)
+        self._write_any(slots[:cut], out[:cut])
+        if cut < len(slots):
+            self._write_both_ends(first, out[cut:])
+        if self.low is not None and self.high is not None:
+            fold = reflect if self.bound_mode == "reflect" else clip
+            out[...] = fold(out, self.low, self.high)
+
+    def _successive(self, slots: IntArray) -> int:
+        """First pair number if ``slots`` are both ends of successive pairs in order, else -1."""
+        count = len(slots)
+        start = int(slots[0]) - self.num_center if count else -1
+        lowest = 0 if self.probe is None else 2
+        if self.repeats > 1 or start < lowest or (start | count) & 1:
+            return -1
+        in_order = int(slots[-1] - slots[0]) == count - 1 and bool((slots[1:] > slots[:-1]).all())
+        return start // 2 if in_order else -1
+
+    def _write_both_ends(self, first: int, out: FloatArray) -> None:
+        """The usual case: +, -, +, -, ... of successive pairs, both ends from one tile."""
+        count = len(out) // 2
+        numbers = np.arange(first, first + count, dtype=np.int64)
+        gains = np.full(count, self.sigma, self.center.dtype)
+        plus, minus = out[::2], out[1::2]
+        for place, cols, block in self.directions.blocks(self.generation, numbers, gains):
+            self._scaled(block, cols)
+            center = self.center[cols]
+            np.add(center, block, out=plus[place, cols])
+            np.subtract(center, block, out=minus[place, cols])
+
+    def _write_any(self, slots: IntArray, out: FloatArray) -> None:
+        """Any slots in any order: each row by itself."""
+        if not len(slots):
+            return
         pairs, signs, _ = self.pairs_of(slots)
         out[signs == 0] = self.center
         active = np.flatnonzero(signs)
@@ -76,42 +114,25 @@ class Source:
             for row in first.tolist():
                 np.add(self.center, move if signs[row] > 0 else -move, out=out[row])
             active = active[pairs[active] != 0]
-        if active.size:
-            self._write_pairs(pairs[active], signs[active], active, out)
-        if self.low is not None and self.high is not None:
-            fold = reflect if self.bound_mode == "reflect" else clip
-            out[...] = fold(out, self.low, self.high)
+        if not active.size:
+            return
+        unique, which = np.unique(pairs[active], return_inverse=True)
+        gains = np.full(len(unique), self.sigma, self.center.dtype)
+        order = np.argsort(which, kind="stable")
+        edges = np.searchsorted(which[order], np.arange(len(unique) + 1)).tolist()
+        rows = active[order].tolist()
+        ends = signs[active[order]].tolist()
+        for place, cols, block in self.directions.blocks(self.generation, unique, gains):
+            self._scaled(block, cols)
+            for number, move in enumerate(block, place.start):
+                for position in range(edges[number], edges[number + 1]):
+                    ufunc = np.add if ends[position] > 0 else np.subtract
+                    ufunc(self.center[cols], move, out=out[rows[position], cols])
 
     def _scaled(self, move: FloatArray, cols: slice) -> FloatArray:
         if self.scale is not None:
             move *= self.scale[cols]
         return move
-
-    def _write_pairs(
-        self, pairs: IntArray, signs: IntArray, rows: IntArray, out: FloatArray
-    ) -> None:
-        unique, which = np.unique(pairs, return_inverse=True)
-        gains = np.full(len(unique), self.sigma, self.center.dtype)
-        blocks = self.directions.blocks(self.generation, unique, gains)
-        count = 2 * len(unique)
-        in_order = len(rows) == count and rows[-1] - rows[0] == count - 1
-        if in_order and bool(np.all(which[::2] == which[1::2])) and bool(np.all(signs[::2] > 0)):
-            # the usual case: +, -, +, -, ... of successive pairs, both ends from one tile
-            start, stop = int(rows[0]), int(rows[-1]) + 1
-            plus, minus = out[start:stop:2], out[start + 1 : stop : 2]
-            for place, cols, block in blocks:
-                self._scaled(block, cols)
-                np.add(self.center[cols], block, out=plus[place, cols])
-                np.subtract(self.center[cols], block, out=minus[place, cols])
-            return
-        order = np.argsort(which, kind="stable")
-        edges = np.searchsorted(which[order], np.arange(len(unique) + 1))
-        for place, cols, block in blocks:
-            self._scaled(block, cols)
-            for number, move in enumerate(block, place.start):
-                for position in order[edges[number] : edges[number + 1]].tolist():
-                    ufunc = np.add if signs[position] > 0 else np.subtract
-                    ufunc(self.center[cols], move, out=out[rows[position], cols])
 
     def seeds(self, slots: IntArray) -> IntArray:
         """Seed of each evaluation; see ``Options.common_seeds``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Config:
     dtype: str
     entropy: int
     maximize: bool
+    start: str  # digest of x0
     sigma: float
     num_directions: int
     top_k: int
@@ -140,6 +142,29 @@ def _check_automatic(given: dict[str, object]) -> None:
             wrong_value(name, "None with optimizer='auto', which decides it itself", value)
 
 
+def _check_sigma_rule(sigma_rule: object, optimizer: Optimizer | None) -> None:
+    if not isinstance(sigma_rule, CumulativeAdaptation):
+        if sigma_rule is not None and not callable(sigma_rule):
+            wrong_type("sigma_rule", "None, a Schedule or CumulativeAdaptation", sigma_rule)
+    elif isinstance(optimizer, Adam) or getattr(optimizer, "momentum", 0.0) != 0:
+        wrong_value(
+            "optimizer",
+            "SGD() or ClipUp(momentum=0) with CumulativeAdaptation (momentum makes successive "
+            "steps agree by itself, and sigma would grow)",
+            optimizer,
+        )
+
+
+def _check_inside(center: FloatArray, low: FloatArray | None, high: FloatArray | None) -> None:
+    if low is None or high is None:
+        return
+    outside = np.flatnonzero((center < low) | (center > high))
+    if outside.size:
+        at = int(outside[0])
+        wrong_value("x0", f"a point inside the bounds [{low[at]}, {high[at]}]",
+                    f"{center[at]} at coordinate {at}")  # fmt: skip
+
+
 def configure(
     x0: npt.ArrayLike,
     sigma: float,
@@ -172,41 +197,28 @@ def configure(
              "acceptance": options.acceptance,
              "late": None if options.late == "ignore" else options.late}
         )  # fmt: skip
+    budget = None if budget is None else integer("budget", budget, 1)
     if num_directions is None:
         num_directions = min(dim, 1000) if rule is None else _default_directions(dim, budget)
     num_directions = integer("num_directions", num_directions, 1, 1 << 24)
     if top_k is None:
         top_k = -(-num_directions // 2)
-    top_k = integer("top_k", top_k, 1, num_directions)
     if rule is not None and learning_rate is None:
         learning_rate = rule.default_learning_rate(sigma, dim)
     elif learning_rate is not None:
         learning_rate = real("learning_rate", learning_rate, 0, open_low=True)
-    known = sigma_rule is None or callable(sigma_rule)
-    if not known and not isinstance(sigma_rule, CumulativeAdaptation):
-        wrong_type("sigma_rule", "None, a Schedule or CumulativeAdaptation", sigma_rule)
-    if isinstance(sigma_rule, CumulativeAdaptation) and (
-        isinstance(rule, Adam) or getattr(rule, "momentum", 0.0) != 0
-    ):
-        wrong_value(
-            "optimizer",
-            "SGD() or ClipUp(momentum=0) with CumulativeAdaptation (momentum makes successive "
-            "steps agree by itself, and sigma would grow)",
-            rule,
-        )
+    _check_sigma_rule(sigma_rule, rule)
     low, high = bounds_of(bounds, dim, dtype)
-    if low is not None and high is not None and ((center < low) | (center > high)).any():
-        at = int(np.flatnonzero((center < low) | (center > high))[0])
-        wrong_value("x0", f"a point inside the bounds [{low[at]}, {high[at]}]",
-                    f"{center[at]} at coordinate {at}")  # fmt: skip
+    _check_inside(center, low, high)
     blocks = layout_of(layout, dim)
     config = Config(
         dim=dim, dtype=dtype.str, entropy=entropy_of(seed), maximize=flag("maximize", maximize),
-        sigma=sigma, num_directions=num_directions, top_k=top_k,
+        start=hashlib.sha256(center.tobytes()).hexdigest()[:16], sigma=sigma,
+        num_directions=num_directions, top_k=integer("top_k", top_k, 1, num_directions),
         sampler=sampler_of(sampler, dim, blocks), layout=blocks,
         mean_weight=selection_of("difference" if selection is None else selection),
         optimizer=rule, learning_rate=learning_rate or 0.0, sigma_rule=sigma_rule,
         low=low, high=high, scale=_scale_of(options.scale, dim, dtype, blocks),
-        budget=None if budget is None else integer("budget", budget, 1), options=options,
+        budget=budget, options=options,
     )  # fmt: skip
     return config, center

@@ -161,7 +161,7 @@ class _QRDirections:
     def _ensemble(self, generation: int, number: int, last: int) -> FloatArray:
         """Orthonormal rows of block ``number``, at least up to row ``last``, in float64."""
         cache = self._cache  # read once: another thread may replace it
-        made = np.empty((0, self.dim))
+        made: FloatArray = np.empty((0, self.dim))
         if cache is not None and cache[0] == (generation, number):
             made = cache[1]
         if last < len(made):

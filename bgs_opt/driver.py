@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import signal
-import threading
+import math
+import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from bgs_opt.bgs import BGS
-from bgs_opt.candidates import Candidates
-from bgs_opt.errors import WorkerLostWarning
-from bgs_opt.evaluation import Evaluator, Failure, Job, Outcome
+from bgs_opt.candidates import SLOT_BITS, Candidates
+from bgs_opt.errors import BGSWarning, NonFiniteValueError, WorkerLostWarning
+from bgs_opt.evaluation import Evaluator, Failure, Job, Outcome, Stuck, noted
+from bgs_opt.interrupts import Interrupts
+from bgs_opt.ledger import Warner
 from bgs_opt.protocols import FloatArray
+from bgs_opt.update import LATE_WINDOW
 
 __all__ = ["MESSAGES", "Driver", "Limits"]
 
 _FLUSH_SECONDS = 0.05
-_FINAL = -1  # id of an evaluation of the returned point
+_FINAL = -1  # id of the first evaluation of the returned point; the next is -2
+_LOST_IN_A_ROW = 20
 MESSAGES = {
     "budget": (0, True, "the budget of evaluations is spent"),
     "max_time": (1, True, "the time is up"),
@@ -39,6 +40,7 @@ MESSAGES = {
     "sigma": (5, True, "sigma no longer changes the center"),
     "stalled": (6, False, "no generation of late had a usable pair of finite values"),
     "interrupted": (7, False, "interrupted by the user"),
+    "lost": (8, False, "of late every evaluation lost its worker or took longer than timeout"),
     "callback": (99, False, "`callback` raised StopIteration or returned True"),
 }
 """Status, success and message of each way to end."""
@@ -52,41 +54,7 @@ class Limits:
     target: float | None = None
     tol: float | None = None
     maxiter: int | None = None
-    reserve: int = 0  # evaluations kept for the returned point
-
-
-class Interrupts:
-    """Holds Ctrl-C back while the state changes, and only then."""
-
-    def __init__(self) -> None:
-        self.held = self.came = False
-        self.previous: Any = None
-
-    def __enter__(self) -> Interrupts:
-        ours = threading.current_thread() is threading.main_thread()
-        if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self.previous = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.previous is not None:
-            signal.signal(signal.SIGINT, self.previous)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        if not self.held:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Ctrl-C within is raised at the end."""
-        self.held, self.came = True, False
-        try:
-            yield
-        finally:
-            self.held = False
-        if self.came:
-            raise KeyboardInterrupt
+    reserve: int = 0  # evaluations kept for the returned point, unless it is free of noise
 
 
 @dataclass
@@ -94,64 +62,109 @@ class Driver:
     """Runs an optimizer over an evaluator."""
 
     opt: BGS
-    evaluator: Evaluator
+    make: Callable[[], Evaluator]
     limits: Limits
     on_generation: Callable[[], bool]  # True: stop
     on_values: Callable[[int], object]
-    checkpoint: str | os.PathLike[str] | None = None
+    checkpoint: Path | None = None
     checkpoint_seconds: float = 30.0
     asynchronous: bool = False
     pass_seed: bool = False
     jobs: Iterator[Job] = field(default_factory=lambda: iter(()))  # rows are made when taken
     queued: int = 0
-    buffer: list[Outcome] = field(default_factory=list)
     flying: int = 0
-    warned: bool = False
+    buffer: list[Outcome] = field(default_factory=list)
+    stale: int = 0  # outcomes that came too late to be told
+    lost_in_a_row: int = 0
 
-    def run(self) -> str:
-        """Go on until one of the MESSAGES applies, and return its name."""
-        self.begun = self.flushed = self.saved = time.monotonic()
-        self._enqueue(self.opt.pending)
-        with Interrupts() as interrupts:
+    def run(self) -> tuple[str, FloatArray]:
+        """Go on until one of the MESSAGES applies.
+
+        Returns
+        -------
+        reason, values
+            Its name, and values of the point to be returned (under noise, else none).
+        """
+        self.begun = self.flushed = time.monotonic()
+        with Interrupts() as self.interrupts:
+            self.evaluator = self.make()
             try:
-                reason = self._loop(interrupts)
-            except KeyboardInterrupt:
-                reason = "interrupted"
-            except Failure as failure:
-                with interrupts.hold():
-                    self._tell()
-                    self.save()
-                _note(failure.error, f"bgs_opt: raised by fun for candidate id {failure.id}; "
-                      f"{self.opt.num_evaluations} values told before are kept")  # fmt: skip
-                raise failure.error from None
-            with interrupts.hold():
-                self._tell()
-                self.save()
-            return reason
+                new = self.checkpoint is not None and not self.checkpoint.exists()
+                self._save(first=True)
+                reason = self._search(new)
+                values: FloatArray = np.empty(0)
+                if MESSAGES[reason][1] and reason != "max_time":
+                    values, whole = self._final()
+                    reason = reason if whole else "interrupted"
+            finally:
+                self.evaluator.close()
+            return "interrupted" if self.interrupts.presses else reason, values
 
-    def _loop(self, interrupts: Interrupts) -> str:
-        while True:
-            reason = self._reason()
-            if reason:
-                return reason
+    def _search(self, new: bool) -> str:
+        """Run the loop; whatever ends it, tell and save what is there."""
+        error: BaseException | None = None
+        reason = ""
+        try:
+            reason = self._loop()
+        except KeyboardInterrupt:
+            reason = "interrupted"
+        except Stuck:
+            reason = "lost"
+        except Failure as failure:
+            error = failure.error
+            noted(error, f"bgs_opt: raised by fun for candidate id {failure.id}")
+        except BaseException as caught:
+            error = caught
+        if isinstance(error, KeyboardInterrupt):  # from a worker
+            reason, error = "interrupted", None
+        error = self._keep(error)
+        if error is None:
+            return reason
+        if new and self.checkpoint is not None and not self.opt.num_evaluations:
+            self.checkpoint.unlink(missing_ok=True)  # there is nothing to go on from
+        raise error
+
+    def _keep(self, error: BaseException | None) -> BaseException | None:
+        """Tell what has finished, and save; return what is to be raised."""
+        try:
+            with contextlib.suppress(Exception):
+                self.buffer += self.evaluator.collect()
+            self._tell()
+        except Exception as other:
+            error = error or other
+        self._save()
+        return error
+
+    def _loop(self) -> str:
+        self._enqueue(self.opt.pending)
+        reason = self._reason()
+        while not reason:
             self._fill()
             if not (self.flying or self.queued or self.buffer):
                 return "budget"  # nothing is left that may be asked
-            wait = None
-            if self.limits.max_time is not None:
-                wait = max(0.0, self.begun + self.limits.max_time - time.monotonic())
-            outcomes = self.evaluator.collect(wait)
+            with self.interrupts.allowed():
+                self.evaluator.wait(self._time_left())
+            outcomes = self.evaluator.collect()
             self.flying -= len(outcomes)
             self.buffer += outcomes
             idle = not self.flying and not self.queued
             if idle or time.monotonic() - self.flushed > _FLUSH_SECONDS:
-                with interrupts.hold():
-                    updated = self._tell()
-                if updated and self.on_generation():
-                    return "callback"
-                if self.checkpoint and time.monotonic() - self.saved > self.checkpoint_seconds:
-                    with interrupts.hold():
-                        self.save()
+                if self._tell():
+                    with self.interrupts.allowed():
+                        stop = self.on_generation()
+                    if stop:
+                        return "callback"
+                if time.monotonic() - self.saved > self.checkpoint_seconds:
+                    self._save()
+                reason = self._reason()
+            if self._time_left() == 0:
+                reason = reason or "max_time"
+        return reason
+
+    def _time_left(self) -> float | None:
+        if self.limits.max_time is None:
+            return None
+        return max(0.0, self.begun + self.limits.max_time - time.monotonic())
 
     def _reason(self) -> str:
         limits, opt = self.limits, self.opt
@@ -159,8 +172,8 @@ class Driver:
         for name in ("budget", "stalled", "sigma"):
             if name in stops:
                 return name
-        if limits.max_time is not None and time.monotonic() - self.begun >= limits.max_time:
-            return "max_time"
+        if self.lost_in_a_row >= max(_LOST_IN_A_ROW, 4 * self.evaluator.size):
+            return "lost"
         if limits.maxiter is not None and opt.generation >= limits.maxiter:
             return "maxiter"
         if limits.target is not None and opt.reached(limits.target):
@@ -169,20 +182,27 @@ class Driver:
             return "tol"
         return ""
 
+    @property
+    def _reserve(self) -> int:
+        """Evaluations that the returned point is due."""
+        return 0 if self.opt.noisy is False else self.limits.reserve
+
+    def _room(self) -> int:
+        """Evaluations that the budget allows beyond those under way."""
+        if self.opt.budget is None:
+            return sys.maxsize
+        out = self.flying + len(self.buffer) + self.stale
+        return max(0, self.opt.budget - self._reserve - self.opt.num_evaluations - out)
+
     def _fill(self) -> None:
         """Ask for what may still be asked and hand it to the evaluator."""
-        free = self.evaluator.free()
+        free, room = self.evaluator.free(), self._room()
         if not self.queued:
-            count = self.opt.needed
-            if not count and self.asynchronous:
-                count = free
-            budget = self.opt.budget
-            if budget is not None:
-                out = self.flying + len(self.buffer)
-                told = self.opt.num_evaluations
-                count = min(count, budget - self.limits.reserve - told - out)
+            more = min(free, 2 * self.evaluator.size) if self.asynchronous else 0
+            count = min(self.opt.needed or more, room)
             if count > 0:
                 self._enqueue(self.opt.ask(count))
+        self.queued = min(self.queued, room)  # a resumed run may have more out than its budget
         jobs = list(itertools.islice(self.jobs, min(free, self.queued)))
         if jobs:
             self.evaluator.submit(jobs)
@@ -197,51 +217,84 @@ class Driver:
     def _tell(self) -> bool:
         """Tell what is in the buffer; whether the center was updated."""
         self.flushed = time.monotonic()
-        told = [(o.id, o.value) for o in self.buffer if o.value is not None]
-        lost = [o for o in self.buffer if o.value is None]
-        self.buffer.clear()
+        outcomes, self.buffer = self.buffer, []
+        oldest = self.opt.generation - LATE_WINDOW
+        known = [o for o in outcomes if o.id >> SLOT_BITS >= oldest]
+        self.stale += len(outcomes) - len(known)
+        told = [(o.id, o.value) for o in known if o.value is not None]
+        lost = [o for o in known if o.value is None]
         updated = False
         if told:
-            updated = self.opt.tell([i for i, _ in told], [v for _, v in told]).updated
+            updated = self._tell_values(told)
             self.on_values(len(told))
         if lost:
             updated |= self.opt.discard([o.id for o in lost]).updated
-            if not self.warned:
-                self.warned = True
-                warnings.warn(
-                    f"{len(lost)} evaluations were given up: {lost[0].lost}; their pairs are "
-                    "dropped (minimize's result counts them in `nlost`)",
-                    WorkerLostWarning,
-                    stacklevel=5,
-                )
+            self._warn(
+                WorkerLostWarning,
+                f"{len(lost)} evaluations were given up: {lost[0].lost}; their pairs are dropped "
+                "(minimize's result counts them in `nlost`)",
+            )
+        self.lost_in_a_row = 0 if told else self.lost_in_a_row + len(lost)
         return updated
 
-    def save(self) -> None:
-        """Write the checkpoint, if one is wanted."""
+    def _tell_values(self, told: list[tuple[int, float]]) -> bool:
+        try:
+            return self.opt.tell([i for i, _ in told], [v for _, v in told]).updated
+        except NonFiniteValueError:  # on_failure="raise": keep the others
+            finite = [(i, v) for i, v in told if math.isfinite(v)]
+            self.opt.tell([i for i, _ in finite], [v for _, v in finite])
+            raise
+
+    def _warn(self, category: type[BGSWarning], message: str) -> None:
+        Warner(self.opt._state).issue([(category, message)])
+
+    def _save(self, *, first: bool = False) -> None:
+        """Write the checkpoint, if one is wanted; only the first failure to is an error."""
         self.saved = time.monotonic()
-        if self.checkpoint is not None:
+        if self.checkpoint is None:
+            return
+        try:
             self.opt.save(self.checkpoint)
+        except OSError as error:
+            if first:
+                raise
+            text = f"checkpoint: {self.checkpoint} stays as it was, as saving failed ({error})"
+            self._warn(BGSWarning, text)
 
-    def final(self, x: FloatArray, count: int) -> FloatArray:
-        """Values of ``count`` more evaluations of one point; lost ones are left out."""
-        values: list[float] = []
-        jobs = deque(Job(_FINAL - i, x, i) for i in range(count))
-        flying = 0
-        while jobs or flying:
-            free = min(self.evaluator.free(), len(jobs))
-            self.evaluator.submit([jobs.popleft() for _ in range(free)])
-            flying += free
-            outcomes = self.evaluator.collect(None)
-            fresh = [o for o in outcomes if o.id < 0]
-            flying -= len(fresh)
-            values += [o.value for o in fresh if o.value is not None]
-            self.on_values(len(fresh))
-        return np.array(values)
+    def _final(self) -> tuple[FloatArray, bool]:
+        """Values of the point to be returned, in a fixed order; False if interrupted.
 
+        Lost ones are left out.
+        """
+        x = np.array(self.opt.recommendation)
+        x.flags.writeable = False
+        jobs = deque(Job(_FINAL - i, x, i) for i in range(self._reserve))
+        values: dict[int, float] = {}
+        flying, whole = 0, True
+        try:
+            while (jobs or flying) and self._time_left() != 0:
+                fresh = [jobs.popleft() for _ in range(min(self.evaluator.free(), len(jobs)))]
+                self.evaluator.submit(fresh)
+                flying += len(fresh)
+                with self.interrupts.allowed():
+                    self.evaluator.wait(self._time_left())
+                outcomes = self._finals()
+                flying -= len(outcomes)
+                values |= {o.id: o.value for o in outcomes if o.value is not None}
+                self.on_values(len(outcomes))
+        except KeyboardInterrupt:
+            whole = False
+        except Stuck:
+            pass
+        return np.array([values[id] for id in sorted(values, reverse=True)]), whole
 
-def _note(error: BaseException, text: str) -> None:
-    """``add_note``, which Python 3.10 does not have."""
-    if hasattr(error, "add_note"):
-        error.add_note(text)
-    else:
-        error.__notes__ = [*getattr(error, "__notes__", []), text]
+    def _finals(self) -> list[Outcome]:
+        """What has come of the returned point; others that were under way no longer count."""
+        try:
+            return [o for o in self.evaluator.collect() if o.id <= _FINAL]
+        except Failure as failure:
+            if failure.id > _FINAL:
+                return []
+            error = failure.error
+        noted(error, "bgs_opt: raised by fun at the point to be returned; the run is kept")
+        raise error

@@ -1,30 +1,25 @@
-"""Values of points: in this process, vectorised, in worker processes, or by any Executor.
+"""Values of points: what is evaluated, by what, and what comes back.
 
-An evaluator takes jobs, ``(id, x, seed)``, and gives back outcomes as they finish. Worker
-processes are executors of one process each, so that when one dies or hangs we know whose
-evaluation it was: that process alone is replaced and that evaluation alone is tried again.
+An evaluator takes jobs, ``(id, x, seed)``, and gives back outcomes as they finish. Here is the one
+that works in this process; those that use others are in :mod:`bgs_opt.executors`.
 """
 
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import contextlib
 import numbers
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from bgs_opt.errors import ArgumentTypeError
-from bgs_opt.processes import Worker
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import describe
 
-__all__ = ["Evaluator", "Failure", "Job", "Objective", "Outcome", "evaluator_for"]
+__all__ = ["Evaluator", "Failure", "Job", "Local", "Objective", "Outcome", "Stuck", "noted"]
 
 
 class Job(NamedTuple):
@@ -41,6 +36,10 @@ class Failure(Exception):  # noqa: N818  (carries the objective's own error)
     def __init__(self, id: int, error: BaseException) -> None:
         super().__init__(id, error)
         self.id, self.error = id, error
+
+
+class Stuck(Exception):  # noqa: N818
+    """Nothing is evaluated any more and nothing will be."""
 
 
 class Outcome(NamedTuple):
@@ -78,7 +77,7 @@ class Objective:
 
 def as_value(result: object) -> float:
     """Return what the objective returned as a float, if it is one real number."""
-    if isinstance(result, np.ndarray) and result.size == 1:
+    if isinstance(result, np.ndarray) and result.size == 1 and not np.ma.is_masked(result):
         result = result.reshape(-1)[0].item()
     elif isinstance(result, numbers.Real) or not hasattr(result, "item"):
         pass
@@ -92,8 +91,19 @@ def as_value(result: object) -> float:
     return float(result)
 
 
+def noted(error: BaseException, text: str) -> None:
+    """``error.add_note``, which Python 3.10 does not have."""
+    if hasattr(error, "add_note"):
+        error.add_note(text)
+    else:
+        error.__notes__ = [*getattr(error, "__notes__", []), text]
+
+
 class Evaluator(Protocol):
     """Something that evaluates jobs."""
+
+    size: int
+    """How many it evaluates at a time."""
 
     def free(self) -> int:
         """How many more jobs it would take now."""
@@ -103,13 +113,22 @@ class Evaluator(Protocol):
         """Take jobs."""
         ...
 
-    def collect(self, wait: float | None) -> list[Outcome]:
-        """Outcomes that are there, after waiting for one for up to ``wait`` seconds.
+    def wait(self, seconds: float | None) -> None:
+        """Wait until something has finished, for up to ``seconds``; or evaluate, here.
+
+        Where KeyboardInterrupt may come: it loses at most the evaluation that it hits.
+        """
+        ...
+
+    def collect(self) -> list[Outcome]:
+        """Outcomes that are there, at once.
 
         Raises
         ------
         Failure
-            When the objective raised; outcomes that were there too come with the next call.
+            When the objective raised; outcomes that are there too come with the next call.
+        Stuck
+            When nothing goes on and nothing will.
         """
         ...
 
@@ -118,24 +137,31 @@ class Evaluator(Protocol):
         ...
 
 
-class _Local:
+class Local:
     """In this process, one point a call, or all of them in one (vectorised)."""
+
+    size = 1
 
     def __init__(self, objective: Objective, *, vectorized: bool) -> None:
         self.objective, self.vectorized = objective, vectorized
         self.queue: collections.deque[Job] = collections.deque()
+        self.done: list[Outcome] = []
+        self.failure: Failure | None = None
         self.capacity = 1 << 20 if vectorized else 1
 
     def free(self) -> int:
+        """How many more jobs it would take now."""
         return max(0, self.capacity - len(self.queue))
 
     def submit(self, jobs: list[Job]) -> None:
+        """Take jobs."""
         self.queue.extend(jobs)
 
-    def collect(self, wait: float | None) -> list[Outcome]:
+    def wait(self, seconds: float | None) -> None:
+        """Evaluate what was submitted."""
         jobs = [self.queue.popleft() for _ in range(len(self.queue))]
         if not jobs:
-            return []
+            return
         try:
             if self.vectorized:
                 points = np.stack([job.x for job in jobs])
@@ -144,152 +170,18 @@ class _Local:
             else:
                 values = [self.objective(job.x, job.seed) for job in jobs]
         except Exception as error:
-            raise Failure(jobs[0].id, error) from error
-        return [Outcome(job.id, value) for job, value in zip(jobs, values, strict=True)]
+            self.failure = Failure(jobs[0].id, error)
+        else:
+            self.done += map(Outcome, (job.id for job in jobs), values)
 
-    def close(self) -> None:
-        self.queue.clear()
-
-
-class _Pooled:
-    """An Executor of the caller's: it is used, never restarted and never shut down."""
-
-    def __init__(
-        self, objective: Objective, executor: Executor, capacity: int, timeout: float | None
-    ) -> None:
-        self.objective, self.executor = objective, executor
-        self.capacity, self.timeout = capacity, timeout
-        self.running: dict[Future[float], tuple[Job, float]] = {}
-
-    def free(self) -> int:
-        return max(0, self.capacity - len(self.running))
-
-    def submit(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            future = self.executor.submit(self.objective, job.x, job.seed)
-            self.running[future] = (job, time.monotonic())
-
-    def collect(self, wait: float | None) -> list[Outcome]:
-        wait_for(list(self.running), wait, self._next_deadline())
-        outcomes, failure = [], None
-        for future in [f for f in self.running if f.done()]:
-            error = future.exception()
-            if error is None:
-                outcomes.append(Outcome(self.running.pop(future)[0].id, future.result()))
-            elif not outcomes:  # what finished well is told first
-                failure = Failure(self.running.pop(future)[0].id, error)
-                break
-        if failure is not None:
+    def collect(self) -> list[Outcome]:
+        """Outcomes that are there."""
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
             raise failure
-        return outcomes + self._overdue()
-
-    def _next_deadline(self) -> float | None:
-        if self.timeout is None or not self.running:
-            return None
-        return min(start for _, start in self.running.values()) + self.timeout
-
-    def _overdue(self) -> list[Outcome]:
-        """Give up what takes too long; whether it can be stopped is the executor's business."""
-        late = []
-        for future, (job, start) in list(self.running.items()):
-            if self.timeout is None or time.monotonic() - start < self.timeout or future.done():
-                continue
-            future.cancel()
-            del self.running[future]
-            late.append(Outcome(job.id, None, f"no value within {self.timeout:g} s"))
-        return late
+        done, self.done = self.done, []
+        return done
 
     def close(self) -> None:
-        for future in self.running:
-            future.cancel()
-        self.running.clear()
-
-
-class _Processes:
-    """Worker processes of our own, each replaced when it dies or exceeds its deadline."""
-
-    def __init__(
-        self, objective: Objective, workers: int, timeout: float | None, retries: int
-    ) -> None:
-        self.timeout, self.retries = timeout, retries
-        self.workers = [Worker(objective) for _ in range(workers)]
-        self.waiting: collections.deque[Job] = collections.deque()  # to be tried again
-        self.tries: collections.Counter[int] = collections.Counter()
-
-    def free(self) -> int:
-        idle = sum(worker.idle for worker in self.workers)
-        return max(0, idle - len(self.waiting))
-
-    def submit(self, jobs: list[Job]) -> None:
-        self.waiting.extend(jobs)
-        for worker in self.workers:
-            if worker.idle and self.waiting:
-                worker.start(self.waiting.popleft())
-
-    def collect(self, wait: float | None) -> list[Outcome]:
-        busy = [worker for worker in self.workers if worker.future is not None]
-        deadlines = [d for worker in busy if (d := worker.deadline(self.timeout)) is not None]
-        futures = [worker.future for worker in busy if worker.future is not None]
-        wait_for(futures, wait, min(deadlines, default=None))
-        outcomes: list[Outcome] = []
-        for worker in busy:
-            deadline = worker.deadline(self.timeout)
-            if worker.future is not None and worker.future.done():
-                error = worker.future.exception()
-                died = isinstance(error, BrokenExecutor)
-                if error is not None and not died and outcomes:
-                    continue  # what finished well is told first
-                job, value = worker.finish()
-                if died:
-                    outcomes += self._again(job, "its worker process died")
-                elif error is not None and job is not None:
-                    raise Failure(job.id, error)
-                elif job is not None and value is not None:
-                    outcomes.append(Outcome(job.id, value))
-            elif deadline is not None and time.monotonic() >= deadline:
-                job = worker.replace()
-                outcomes += self._again(job, f"no value within {self.timeout:g} s")
-        self.submit([])
-        return outcomes
-
-    def _again(self, job: Job | None, reason: str) -> list[Outcome]:
-        if job is None:
-            return []
-        self.tries[job.id] += 1
-        if self.tries[job.id] > self.retries:
-            return [Outcome(job.id, None, reason)]
-        self.waiting.append(job)
-        return []
-
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.close()
-
-
-def wait_for(futures: Iterable[Future[Any]], wait: float | None, deadline: float | None) -> None:
-    """Wait until one future is done, ``wait`` seconds are over, or the deadline is reached."""
-    limits = [] if wait is None else [wait]
-    if deadline is not None:
-        limits.append(max(0.0, deadline - time.monotonic()))
-    pending = list(futures)
-    if pending:
-        concurrent.futures.wait(
-            pending, min(limits, default=None), concurrent.futures.FIRST_COMPLETED
-        )
-
-
-def evaluator_for(
-    objective: Objective,
-    workers: int | Executor,
-    *,
-    vectorized: bool,
-    timeout: float | None,
-    retries: int,
-) -> Evaluator:
-    """The evaluator that fits ``workers``; see :func:`bgs_opt.minimize`."""
-    if isinstance(workers, Executor):
-        size = getattr(workers, "_max_workers", None)
-        return _Pooled(objective, workers, 2 * size if isinstance(size, int) else 64, timeout)
-    if workers > 1 or (timeout is not None and not vectorized):
-        return _Processes(objective, workers, timeout, retries)
-    return _Local(objective, vectorized=vectorized)
+        """Forget what was submitted."""
+        self.queue.clear()

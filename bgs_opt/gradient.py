@@ -48,7 +48,7 @@ def norm(vector: Array) -> float:
     5.0
     """
     largest = max(float(abs(vector.max())), float(abs(vector.min())))
-    if largest == 0 or math.isnan(largest):
+    if largest == 0 or not math.isfinite(largest):
         return largest
     total = 0.0
     for start in range(0, vector.shape[0], _TILE):

@@ -21,17 +21,21 @@ E[e e^T] = I, and costs no further pass. s_i is a global sign of an antithetic p
 The vector is cut into tiles that are powers of two (32,768 at most; each has its own signs), so
 that every d is served with rows orthogonal over all full tiles:
 
-    d = 100,000:  | 32768 | 32768 | 32768 | 1024 | 512 | 128 (32 used) |
+    d = 100,000:  | 32768 | 32768 | 32768 | 1024 | 512 | 128 | 128 (32 used) |
+                                            {   written out: the tail      }
 
 Only the remainder below 128 numbers is a padded tile; its rows are scaled to their norm. The
 numbers of b and P c are integers below 2^24, hence exact in float32 in any order of summation.
+Tiles below 1,024 would cost more calls than numbers: the tail is written out once a generation
+for the rows of all directions (512 KiB of float32 at most).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +47,8 @@ __all__ = ["Hadamard", "hadamard_transform"]
 
 _MAX_BITS = 15  # tile of 32,768: P^1.5 < 2^24, exact in float32
 _ROW_BITS = 7  # 128 orthogonal rows an ensemble
+_TAIL_BITS = 10  # smaller tiles than this are written out
+_SCRATCH = 2 * BLOCK_NUMBERS  # four rows of a large tile: fewer calls outweigh the cache
 _PURPOSE = 6
 
 
@@ -63,24 +69,27 @@ def hadamard_transform(x: FloatArray) -> FloatArray:
     >>> hadamard_transform(np.array([1.0, 2.0, 3.0, 4.0]))
     array([10., -2., -4.,  0.])
     """
-    size = x.shape[-1]
-    half = min(size, 32)
-    # the low five bits by one thin matrix product: exact for integers, in any order
-    y = np.ascontiguousarray(x).reshape(-1, half) @ _matrix(half).astype(x.dtype)
-    while half < size:
-        pair = y.reshape(-1, 2, half)
-        low = pair[:, 0] + pair[:, 1]
-        np.subtract(pair[:, 0], pair[:, 1], out=pair[:, 1])
-        pair[:, 0] = low
-        half *= 2
+    size, inner = x.shape[-1], min(x.shape[-1], 32)
+    # H is the Kronecker product of small H's: five bits at a time by thin matrix products
+    y = np.ascontiguousarray(x).reshape(-1, inner) @ _walsh(inner, x.dtype.str)
+    while inner < size:
+        factor = min(32, size // inner)
+        y = np.matmul(_walsh(factor, x.dtype.str), y.reshape(-1, factor, inner))
+        inner *= factor
     out: FloatArray = y.reshape(x.shape)
     return out
 
 
-def _matrix(size: int) -> FloatArray:
-    """H itself, (size, size), for sizes up to 32."""
+@functools.lru_cache(maxsize=32)
+def _walsh(size: int, dtype: str) -> FloatArray:
+    """H itself, (size, size): row i is the Walsh function of number i."""
     numbers = np.arange(size)
-    return np.asarray(1.0 - 2.0 * _parity(numbers[:, None] & numbers))
+    odd = numbers[:, None] & numbers
+    for shift in (8, 4, 2, 1):  # parity of the set bits of integers below 2^16
+        odd ^= odd >> shift
+    walsh = (1 - 2 * (odd & 1)).astype(dtype)
+    walsh.flags.writeable = False
+    return walsh
 
 
 @dataclass(frozen=True)
@@ -105,81 +114,107 @@ def _tiles(dim: int) -> tuple[_Tile, ...]:
     return tuple(out)
 
 
-def _signs(generator: np.random.Generator, count: int, dtype: np.dtype[Any]) -> FloatArray:
-    bits = np.unpackbits(np.frombuffer(generator.bytes(-(-count // 8)), np.uint8), count=count)
-    out = bits.astype(dtype)
-    out *= -2
-    out += 1
-    return out
-
-
-def _parity(x: IntArray) -> IntArray:
-    """Parity of the set bits of integers below 2^16."""
-    for shift in (8, 4, 2, 1):
-        x = x ^ (x >> shift)
-    return x & 1
+def _signs(
+    generator: np.random.Generator, tiles: tuple[_Tile, ...], high: int, dtype: str
+) -> Iterator[tuple[FloatArray, ...]]:
+    """Random signs of each tile: D1, a linear part of q, low bits of D2 and D3, high of D3."""
+    small = sum(tile.bits < _TAIL_BITS for tile in tiles)
+    large = len(tiles) - small
+    for group in (*((tile,) for tile in tiles[:large]), tiles[large:]):  # small ones by one call
+        sizes = [1 << tile.bits for tile in group]
+        counts = [n for size in sizes for n in (size, high, size // high, size // high, high)]
+        ends = np.cumsum([0, *(-(-n // 32) * 32 for n in counts)]).tolist()  # whole words
+        octets = np.frombuffer(generator.bytes(ends[-1] // 8), np.uint8)
+        signs = np.unpackbits(octets).astype(dtype)
+        signs *= -2
+        signs += 1
+        pieces = [signs[start : start + n] for start, n in zip(ends, counts, strict=False)]
+        for first in range(0, len(pieces), 5):
+            yield tuple(pieces[first : first + 5])
 
 
 @dataclass(frozen=True)
 class _Ensemble:
     """Everything of eq. 1 that the rows of one ensemble share."""
 
-    shared: FloatArray  # c with D3_lo folded in, shape (d padded to whole tiles,)
+    shared: tuple[FloatArray, ...]  # c of each tile with D3_lo folded in, (2**row_bits, low)
     form: IntArray  # A i for every row number i, shape (2**row_bits,)
     base: int  # row numbers are taken relative to it, so that no row is special
     column_signs: tuple[FloatArray, ...]  # D3_hi of each tile, shape (2**row_bits,)
+    tail: FloatArray  # the small tiles of the first rows, written out
 
 
 def _quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray, IntArray]:
     """Random q on ``bits`` bits: its values mod 2 and A i for every i, both (2**bits,)."""
     upper = np.triu(generator.integers(0, 2, (bits, bits)), 1)
-    numbers = np.arange(1 << bits, dtype=np.int64)
-    digits = numbers[:, None] >> np.arange(bits) & 1
-    values = np.einsum("ia,ab,ib->i", digits, upper, digits) % 2
-    image = digits @ (upper + upper.T) % 2
-    return values.astype(np.int64), (image << np.arange(bits)).sum(axis=1, dtype=np.int64)
+    places = np.arange(bits)
+    digits = np.arange(1 << bits, dtype=np.int64)[:, None] >> places & 1
+    values = ((digits @ upper) * digits).sum(axis=1) & 1
+    image = digits @ (upper + upper.T) & 1
+    return values, (image << places).sum(axis=1, dtype=np.int64)
 
 
 def _make_ensemble(
-    stream: Stream, tiles: tuple[_Tile, ...], dtype: np.dtype[Any], generation: int, number: int
+    generator: np.random.Generator, tiles: tuple[_Tile, ...], dtype: str, rows: int
 ) -> _Ensemble:
-    generator = stream.jump(generation, number)
+    """Draw an ensemble and write out the tail of its first ``rows`` rows."""
     bits = min(_ROW_BITS, tiles[0].bits)
     high = 1 << bits
     quadratic, form = _quadratic_form(generator, bits)
     base = int(generator.integers(0, high))
-    shared = np.empty(sum(1 << t.bits for t in tiles), dtype)
-    columns, start = [], 0
-    for tile in tiles:
+    signs_of_q = (1 - 2 * quadratic).astype(dtype)
+    whole = np.empty(sum(1 << tile.bits for tile in tiles), dtype)  # at once: few, large pages
+    shared, columns = [], []
+    for tile, drawn in zip(tiles, _signs(generator, tiles, high, dtype), strict=True):
+        d1, linear, d2_low, d3_low, d3_high = drawn
         size = 1 << tile.bits
-        low = size // high
-        d1 = _signs(generator, size, dtype)
-        linear = _signs(generator, high, dtype)  # a random linear part of q, as signs of any kind
-        d2 = (1 - 2 * quadratic).astype(dtype) * _walsh(linear, bits)
-        d2 = np.multiply.outer(d2, _signs(generator, low, dtype)).reshape(size)
-        c = hadamard_transform(d2 * hadamard_transform(d1))
-        c /= size
-        c = c.reshape(high, low) * _signs(generator, low, dtype)
-        shared[start : start + size] = c.reshape(size)
-        columns.append(_signs(generator, high, dtype))
-        start += size
-    return _Ensemble(shared, form, base, tuple(columns))
+        # a random linear part of q is a Walsh function, whose number is read off ``bits`` signs
+        number = sum(1 << a for a, sign in enumerate(linear[:bits].tolist()) if sign < 0)
+        d2 = np.multiply.outer(signs_of_q * _walsh(high, dtype)[number], d2_low).reshape(size)
+        d2 *= hadamard_transform(d1)
+        c = whole[tile.start : tile.start + size].reshape(high, -1)
+        np.multiply(hadamard_transform(d2).reshape(high, -1), d3_low / size, out=c)
+        shared.append(c)
+        columns.append(d3_high.copy())
+    ensemble = _Ensemble(tuple(shared), form, base, tuple(columns), np.empty((0, 0), dtype))
+    return replace(ensemble, tail=_tail_rows(ensemble, tiles, np.arange(rows) ^ base))
 
 
-def _walsh(signs: FloatArray, bits: int) -> FloatArray:
-    """The Walsh function whose number is read off the first ``bits`` random signs."""
-    number = sum(1 << a for a in range(bits) if signs[a] < 0)
-    walsh: FloatArray = (1 - 2 * _parity(np.arange(1 << bits) & number)).astype(signs.dtype)
-    return walsh
+def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) -> FloatArray:
+    """M[i] of eq. 1 over the small tiles, for the rows ``within``: shape (n, columns)."""
+    small = [t for t, tile in enumerate(tiles) if tile.bits < _TAIL_BITS]
+    dtype, high = ensemble.tail.dtype, len(ensemble.form)
+    start = tiles[small[0]].start if small else 0
+    out = np.empty((len(within), sum(tiles[t].used for t in small)), dtype)
+    # signs as a choice between c and -c: the upper half of the index
+    index = np.arange(high, dtype=np.int64) ^ ensemble.form[within][:, None]
+    index += high * (_walsh(high, dtype.str)[within] < 0)
+    for t in small:
+        tile, c = tiles[t], ensemble.shared[t]
+        signed = np.concatenate([c, -c])
+        chosen = index ^ high * (ensemble.column_signs[t] < 0)
+        rows = signed.take(chosen, axis=0, mode="clip").reshape(len(within), -1)[:, : tile.used]
+        if tile.used < 1 << tile.bits:
+            _rescale(rows)
+        out[:, tile.start - start : tile.start - start + tile.used] = rows
+    return out
+
+
+def _rescale(rows: FloatArray) -> None:
+    """Give the used part of a padded tile the norm sqrt(columns)."""
+    rows[~rows.any(axis=1)] = 1  # a few columns may all have come out zero
+    norms = np.sqrt(np.sum(np.square(rows, dtype=np.float64), axis=1))
+    rows *= (math.sqrt(rows.shape[1]) / norms)[:, None].astype(rows.dtype)
 
 
 class _HadamardDirections:
     """Rows of eq. 1; the shared part of the last ensemble is kept for the next call."""
 
-    def __init__(self, dim: int, dtype: np.dtype[Any], entropy: int) -> None:
+    def __init__(self, dim: int, num_directions: int, dtype: np.dtype[Any], entropy: int) -> None:
         self.dim, self.dtype, self.entropy = dim, dtype, entropy
         self.tiles = _tiles(dim)
         self.ensemble_size = 1 << min(_ROW_BITS, self.tiles[0].bits)
+        self.tail_rows = min(num_directions, self.ensemble_size)
         self._cache: tuple[tuple[int, int], _Ensemble] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,57 +225,67 @@ class _HadamardDirections:
         if cache is not None and cache[0] == (generation, number):
             return cache[1]
         self._cache = cache = None  # the old one's memory goes first
-        stream = Stream(self.entropy, _PURPOSE)
-        made = _make_ensemble(stream, self.tiles, self.dtype, generation, number)
+        generator = Stream(self.entropy, _PURPOSE).jump(generation, number)
+        made = _make_ensemble(generator, self.tiles, self.dtype.str, self.tail_rows)
         self._cache = ((generation, number), made)
         return made
 
     def blocks(self, generation: int, indices: IntArray, gains: FloatArray) -> Iterator[Block]:
         """See :class:`bgs_opt.protocols.Directions`."""
-        step = max(1, BLOCK_NUMBERS // min(self.dim, 1 << _MAX_BITS))
-        numbers = indices // self.ensemble_size
+        size = self.ensemble_size
+        gains = gains.astype(self.dtype, copy=False)
+        numbers = indices // size
+        ends = [*(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(indices)]
         start = 0
-        while start < len(indices):
-            number = int(numbers[start])
-            stop = start + 1
-            while stop < len(indices) and stop - start < step and numbers[stop] == number:
-                stop += 1
-            ensemble = self._ensemble(generation, number)
-            within = (indices[start:stop] - number * self.ensemble_size) ^ ensemble.base
-            yield from self._rows(ensemble, slice(start, stop), within, gains[start:stop])
-            start = stop
+        for end in ends:
+            while start < end:
+                stop = min(end, start + size)
+                number = int(numbers[start])
+                ensemble = self._ensemble(generation, number)
+                rows = indices[start:stop] - number * size
+                yield from self._large(ensemble, start, rows ^ ensemble.base, gains[start:stop])
+                yield from self._small(ensemble, start, rows, gains[start:stop])
+                start = stop
 
-    def _rows(
-        self, ensemble: _Ensemble, place: slice, within: IntArray, gains: FloatArray
+    def _large(
+        self, ensemble: _Ensemble, first: int, within: IntArray, gains: FloatArray
     ) -> Iterator[Block]:
         """Write M[i] of eq. 1 for the rows ``within``, tile by tile."""
         high = self.ensemble_size  # every tile numbers its rows by as many bits
-        columns = np.arange(high, dtype=np.int64)
-        source = columns ^ ensemble.form[within][:, None]
-        walsh = (1 - 2 * _parity(within[:, None] & columns)).astype(self.dtype)
-        scaled = walsh * gains[:, None].astype(self.dtype)
-        scratch = np.empty(len(within) << self.tiles[0].bits, self.dtype)
-        start = 0
-        for tile, signs in zip(self.tiles, ensemble.column_signs, strict=True):
+        if self.tiles[0].bits < _TAIL_BITS:
+            return
+        source = np.arange(high, dtype=np.int64) ^ ensemble.form[within][:, None]
+        walsh = _walsh(high, self.dtype.str)[within] * gains[:, None]
+        scratch = np.empty(min(_SCRATCH, len(within) << self.tiles[0].bits), self.dtype)
+        large = [tile for tile in self.tiles if tile.bits >= _TAIL_BITS]
+        for tile, c, signs in zip(large, ensemble.shared, ensemble.column_signs, strict=False):
             size = 1 << tile.bits
-            shared = ensemble.shared[start : start + size].reshape(high, size // high)
-            block = scratch[: len(within) * size].reshape(len(within), high, size // high)
-            shared.take(source, axis=0, out=block, mode="clip")
-            padded = tile.used < size
-            block *= ((walsh if padded else scaled) * signs)[:, :, None]
-            flat = block.reshape(len(within), size)[:, : tile.used]
-            if padded:
-                _rescale(flat)
-                flat *= gains[:, None]
-            yield place, slice(tile.start, tile.start + tile.used), flat
-            start += size
+            signed = (walsh * signs)[:, :, None]
+            step = max(1, _SCRATCH // size)
+            for top in range(0, len(within), step):
+                part = signed[top : top + step]
+                block = scratch[: len(part) * size].reshape(len(part), high, size // high)
+                c.take(source[top : top + step], axis=0, out=block, mode="clip")
+                block *= part
+                place = slice(first + top, first + top + len(part))
+                yield place, slice(tile.start, tile.start + size), block.reshape(-1, size)
 
-
-def _rescale(rows: FloatArray) -> None:
-    """Give the used part of a padded tile the norm sqrt(columns), before any gain."""
-    rows[~rows.any(axis=1)] = 1  # a few columns may all have come out zero
-    norms = np.sqrt(np.sum(np.square(rows, dtype=np.float64), axis=1))
-    rows *= (math.sqrt(rows.shape[1]) / norms)[:, None].astype(rows.dtype)
+    def _small(
+        self, ensemble: _Ensemble, first: int, rows: IntArray, gains: FloatArray
+    ) -> Iterator[Block]:
+        """Copy the tail's rows."""
+        tail, count = ensemble.tail, ensemble.tail.shape[1]
+        if count == 0:
+            return
+        if rows.max() >= len(tail):  # a generation that was grown
+            tail = _tail_rows(ensemble, self.tiles, rows ^ ensemble.base)
+            rows = np.arange(len(rows))
+        step = max(1, BLOCK_NUMBERS // count)
+        for top in range(0, len(rows), step):
+            block = tail.take(rows[top : top + step], axis=0, mode="clip")
+            block *= gains[top : top + step, None]
+            place = slice(first + top, first + top + len(block))
+            yield place, slice(self.dim - count, self.dim), block
 
 
 @dataclass(frozen=True)
@@ -251,4 +296,4 @@ class Hadamard:
         self, dim: int, num_directions: int, dtype: np.dtype[Any], entropy: int, layout: Layout
     ) -> Directions:
         """See :class:`bgs_opt.protocols.Sampler`."""
-        return _HadamardDirections(dim, dtype, entropy)
+        return _HadamardDirections(dim, num_directions, dtype, entropy)

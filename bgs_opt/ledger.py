@@ -99,7 +99,7 @@ class Ledger:
         """
         work = []
         numbers = ids >> SLOT_BITS
-        for number in np.unique(numbers).tolist():
+        for number in sorted(set(numbers.tolist())):
             where = np.flatnonzero(numbers == number)
             generation = self._generation(number, int(ids[where[0]]))
             slots = ids[where] & ((1 << SLOT_BITS) - 1)
@@ -136,7 +136,11 @@ class Ledger:
                 f"candidates: id {bad} was never asked; generation {generation.number} has "
                 f"{generation.asked} candidates so far"
             )
-        unique, first, inverse = np.unique(slots, return_index=True, return_inverse=True)
+        if (slots[1:] > slots[:-1]).all():  # the usual case: sorted, each once
+            unique, first = slots, np.arange(len(slots))
+            inverse = first
+        else:
+            unique, first, inverse = np.unique(slots, return_index=True, return_inverse=True)
         status = generation.status[unique]
         if values is None:
             return unique[status == ASKED], None, np.empty(0, np.int64)

@@ -6,30 +6,31 @@ The step rule is :mod:`bgs_opt.automatic` unless an optimizer is named.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bgs_opt.bgs import BGS
-from bgs_opt.config import bounds_of
 from bgs_opt.driver import MESSAGES, Driver, Limits
-from bgs_opt.evaluation import Objective, evaluator_for
+from bgs_opt.evaluation import Objective
+from bgs_opt.executors import evaluator_for
 from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
-from bgs_opt.validation import flag, integer, real, real_vector, wrong_type, wrong_value
+from bgs_opt.start import checkpoint_of, resumed, start_of
+from bgs_opt.validation import flag, integer, real, wrong_type, wrong_value
 
 __all__ = ["minimize"]
 
 EVALUATIONS_PER_DIMENSION = 400
-SIGMA_SHARE = 0.3
-"""Start sigma as a share of the bounds' half width, or of the size of x0 without bounds."""
+START_EVALUATIONS = 4
+"""Evaluations of the start that tell noise from none, where the step rule does not choose."""
 
 
 def minimize(
@@ -99,16 +100,20 @@ def minimize(
     progress : bool
         Show a progress bar.
     timeout : float, optional
-        Seconds that an evaluation may take; its process is killed and it is tried again (given
-        up, for an executor of yours).
+        Seconds that an evaluation may take; then its process is killed and it is tried again. In
+        an executor of yours it is given up, as it cannot be stopped; the time counts from when
+        it runs, where the executor tells that.
     retries : int
-        How often an evaluation is tried again whose process died or was killed.
+        How often an evaluation is tried again whose process died or was killed. After that its
+        pair is dropped, with a warning.
     max_time : float, optional
-        Seconds that the whole run may take; evaluations under way are waited for.
+        Seconds that the whole run may take; what is under way then is given up (waited for, if
+        it is in this process).
     maxiter : int, optional
         Generations.
     target : float, optional
-        Stop when a value is at least this good.
+        Stop when a value is at least this good. It is looked at whenever values are told, so how
+        many evaluations that takes depends on the speed of ``fun`` and the number of workers.
     tol : float, optional
         Stop when sigma and the last step (root mean square of its coordinates) are below.
     pass_seed : bool
@@ -124,15 +129,19 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         ``x``; ``fun`` (its value; under noise the mean of up to ten evaluations of x, with
-        standard error ``fun_error``); ``success``, ``status``, ``message``; ``nfev``, ``nit``,
-        ``nlost``; ``noisy``; ``best`` (x and value of the best seen); ``center``; ``sigma``;
-        ``history`` (arrays by name, one number a generation).
+        standard error ``fun_error``, or where the run was cut short the mean of the last
+        generation); ``success``, ``status``, ``message``; ``nfev``, ``nit``, ``nlost``
+        (evaluations given up); ``noisy``; ``best`` (x and value of the best seen); ``center``;
+        ``sigma``; ``history`` (arrays by name, one number a generation). Ctrl-C ends a run like
+        a limit does, with ``success=False``.
 
     Raises
     ------
     ArgumentValueError, ArgumentTypeError, CheckpointError
         Before anything is evaluated. An exception of ``fun`` is raised as it is, with the
         candidate's id in a note, after finished values were told and the checkpoint written.
+    WorkerStartError
+        If worker processes cannot start (also RuntimeError); the message says why.
 
     Examples
     --------
@@ -147,55 +156,42 @@ def minimize(
         _optional("tol", tol), None if maxiter is None else integer("maxiter", maxiter, 1),
     )  # fmt: skip
     timeout = _optional("timeout", timeout)
-    _check_calls(fun, args, callback, workers, vectorized)
-    if budget is None and max_time is None and x0 is None and bounds is None:
-        wrong_value("x0", "a start, or finite bounds to take the middle of", None)
-    start, step, scale = _start(x0, bounds, sigma)
-    if budget is None and max_time is None:
+    _check_calls(fun, args, callback, workers, flag("vectorized", vectorized), timeout)
+    objective = Objective(fun, args, flag("pass_seed", pass_seed))
+    start, step, scale = start_of(x0, bounds, sigma)
+    if budget is not None:
+        budget = integer("budget", budget, 1)
+    elif max_time is None:
         budget = EVALUATIONS_PER_DIMENSION * len(start)
-    options = bgs_options.pop("options", None) or Options()
-    if noisy is not None:
-        options = dataclasses.replace(options, noisy=flag("noisy", noisy))
-    elif options.noisy is None and not options.start_evaluations:
-        options = dataclasses.replace(options, start_evaluations=_starts(budget))
-    if scale is not None and options.scale is None:
-        options = dataclasses.replace(options, scale=scale)
-    bgs_options.setdefault("optimizer", "auto")
-    opt = BGS(start, step, bounds=bounds, budget=budget, seed=seed, options=options, **bgs_options)
-    opt = _resumed(opt, checkpoint, flag("resume", resume), seed is not None)
-    objective = Objective(fun, tuple(args), flag("pass_seed", pass_seed))
-    reserve = 0 if opt.noisy is False or budget is None else min(10, budget // 100)
-    evaluator = evaluator_for(
-        objective, workers, vectorized=vectorized, timeout=timeout,
+    bgs_options = _bgs_options(bgs_options, noisy, scale)
+    opt = BGS(start, step, bounds=bounds, budget=budget, seed=seed, **bgs_options)
+    path = checkpoint_of(checkpoint, flag("resume", resume))
+    if path is not None and path.exists():
+        opt = resumed(opt, path, seeded=seed is not None)
+    reserve = 0 if budget is None else min(10, -(-budget // 100))
+    make = functools.partial(
+        evaluator_for, objective, workers, vectorized=vectorized, timeout=timeout,
         retries=integer("retries", retries, 0),
     )  # fmt: skip
-    bar = _bar(flag("progress", progress), opt)
-    driver = Driver(
-        opt, evaluator, dataclasses.replace(limits, reserve=reserve),
-        lambda: _call(callback, opt), bar.update, checkpoint,
-        real("checkpoint_seconds", checkpoint_seconds, 0), flag("asynchronous", asynchronous),
-        pass_seed,
-    )  # fmt: skip
-    try:
-        reason = driver.run()
-        return _result(opt, driver, reason, reserve)
-    finally:
-        bar.close()
-        evaluator.close()
+    seconds = real("checkpoint_seconds", checkpoint_seconds, 0)
+    flag("asynchronous", asynchronous)
+    with _bar(flag("progress", progress), opt) as bar:
+        driver = Driver(
+            opt, make, dataclasses.replace(limits, reserve=reserve), lambda: _call(callback, opt),
+            bar.update, path, seconds, asynchronous, pass_seed,
+        )  # fmt: skip
+        reason, values = driver.run()
+    return _result(opt, driver, reason, values)
 
 
 def _optional(name: str, value: float | None) -> float | None:
     return None if value is None else real(name, value, 0, open_low=True)
 
 
-def _starts(budget: int | None) -> int:
-    """Evaluations of the start that tell noise from none."""
-    return 4 if budget is None or budget >= 200 else 2
-
-
 def _check_calls(
-    fun: object, args: object, callback: object, workers: object, vectorized: object
-) -> None:
+    fun: object, args: object, callback: object, workers: object, vectorized: bool,
+    timeout: float | None,
+) -> None:  # fmt: skip
     if not callable(fun):
         wrong_type("fun", "a callable", fun)
     if not isinstance(args, tuple):
@@ -204,72 +200,32 @@ def _check_calls(
         wrong_type("callback", "a callable or None", callback)
     if not isinstance(workers, Executor):
         integer("workers", workers, 1, 4096)
-    if flag("vectorized", vectorized) and workers != 1:
+    if vectorized and workers != 1:
         wrong_value("workers", "1 with vectorized=True", workers)
+    if vectorized and timeout is not None:
+        wrong_value("timeout", "None with vectorized=True, which works in this process", timeout)
 
 
-def _start(
-    x0: npt.ArrayLike | None, bounds: object, sigma: float | None
-) -> tuple[FloatArray, float, FloatArray | None]:
-    """Start, sigma, and the scale of each coordinate where finite bounds give one."""
-    if x0 is None:
-        sides = getattr(bounds, "lb", None), getattr(bounds, "ub", None)
-        low, high = sides if sides[0] is not None else _two(bounds)
-        low, high = np.broadcast_arrays(
-            np.atleast_1d(np.asarray(low, float)), np.asarray(high, float)
-        )
-        if low.ndim != 1 or not (np.isfinite(low) & np.isfinite(high)).all():
-            wrong_value("x0", "a start, as the bounds are not finite", None)
-        start: FloatArray = low + (high - low) / 2
-    else:
-        start = real_vector("x0", x0)
-    low_, high_ = bounds_of(bounds, len(start), start.dtype)
-    if sigma is not None:
-        return start, sigma, None
-    if low_ is not None and high_ is not None:
-        half = (high_ - low_) / 2
-        if np.isfinite(half).all() and (half > 0).any():
-            widest = float(half.max())
-            share = np.where(half > 0, half / widest, 1.0)
-            return start, SIGMA_SHARE * widest, None if (share == 1).all() else share
-    finite = start[np.isfinite(start)]
-    size = float(np.sqrt(np.mean(np.square(finite / 1.0)))) if finite.size else 0.0
-    return start, SIGMA_SHARE * size if math.isfinite(size) and size > 0 else SIGMA_SHARE, None
-
-
-def _two(bounds: object) -> tuple[Any, Any]:
-    if not isinstance(bounds, (tuple, list, np.ndarray)) or len(bounds) != 2:
-        wrong_type("bounds", "(low, high) or scipy.optimize.Bounds", bounds)
-    return bounds[0], bounds[1]
-
-
-def _resumed(
-    opt: BGS, checkpoint: str | os.PathLike[str] | None, resume: bool, seeded: bool
-) -> BGS:
-    """The run of the checkpoint where there is one, after a check that it is the same run."""
-    if checkpoint is None:
-        if resume:
-            wrong_value("checkpoint", "the path of the run to resume", None)
-        return opt
-    if not isinstance(checkpoint, (str, os.PathLike)):
-        wrong_type("checkpoint", "a path", checkpoint)
-    path = Path(checkpoint)
-    if not path.exists():
-        if not path.resolve().parent.is_dir():
-            wrong_value("checkpoint", "a path in a folder that exists", os.fspath(path))
-        return opt
-    if not resume:
-        wrong_value(
-            "checkpoint", "a new path; or resume=True to continue the run that it holds", str(path)
-        )
-    kept = BGS.load(path)
-    if different := opt.differs(kept, seeded=seeded):
-        wrong_value(
-            ", ".join(different), f"what the run in {path} was started with (or another path)",
-            "something else",
-        )  # fmt: skip
-    kept.set_budget(opt.budget)
-    return kept
+def _bgs_options(
+    given: dict[str, Any], noisy: bool | None, scale: FloatArray | None
+) -> dict[str, Any]:
+    """Arguments of BGS, with what minimize decides itself."""
+    known = [n for n, p in inspect.signature(BGS).parameters.items() if p.kind == p.KEYWORD_ONLY]
+    if unknown := sorted(set(given) - set(known)):
+        own = inspect.signature(minimize).parameters.values()
+        known += [p.name for p in own if p.kind == p.KEYWORD_ONLY]
+        wrong_type(unknown[0], "one of " + ", ".join(sorted(set(known))), given[unknown[0]])
+    options = given.get("options", Options())
+    if not isinstance(options, Options):
+        wrong_type("options", "a bgs_opt.Options", options)
+    made = {"optimizer": "auto", **given}
+    if noisy is not None:
+        options = dataclasses.replace(options, noisy=flag("noisy", noisy))
+    elif options.noisy is None and not options.start_evaluations and made["optimizer"] != "auto":
+        options = dataclasses.replace(options, start_evaluations=START_EVALUATIONS)
+    if scale is not None and options.scale is None:
+        options = dataclasses.replace(options, scale=scale)
+    return {**made, "options": options}
 
 
 def _call(callback: Callable[..., Any] | None, opt: BGS) -> bool:
@@ -292,6 +248,8 @@ def _intermediate(opt: BGS, **more: Any) -> Any:
     from scipy.optimize import OptimizeResult
 
     value = opt.best.value if opt.noisy is False else opt.recent_value
+    if math.isnan(value):  # nothing but the start was evaluated, say
+        value = opt.best.value
     return OptimizeResult(
         {"x": np.array(opt.recommendation), "fun": value, "nfev": opt.num_evaluations,
          "nit": opt.generation, "nlost": opt.counts["discarded"], "noisy": opt.noisy,
@@ -299,21 +257,16 @@ def _intermediate(opt: BGS, **more: Any) -> Any:
     )  # fmt: skip
 
 
-def _result(opt: BGS, driver: Driver, reason: str, reserve: int) -> Any:
+def _result(opt: BGS, driver: Driver, reason: str, values: FloatArray) -> Any:
     status, success, message = MESSAGES[reason]
-    x = np.array(opt.recommendation)
     result = _intermediate(
-        opt, x=x, status=status, success=success, message=message, history=opt.history
+        opt, status=status, success=success, message=message, history=opt.history
     )
-    values: FloatArray = np.empty(0)
-    if opt.noisy is not False and reason != "interrupted":
-        values = driver.final(x, reserve)
-        result.nfev += len(values)
+    result.nfev += len(values) + driver.stale
     if len(values):
         result.fun = float(values.mean())
-        result.fun_error = float(values.std(ddof=1) / math.sqrt(len(values))) if (
-            len(values) > 1
-        ) else math.nan  # fmt: skip
+        many = len(values) > 1
+        result.fun_error = float(values.std(ddof=1)) / math.sqrt(len(values)) if many else math.nan
     return result
 
 

@@ -1,7 +1,10 @@
 """One worker process, by a ProcessPoolExecutor of one process that can be killed and replaced.
 
 ``multiprocessing.Pool`` hangs when a worker dies (python/cpython#96062); an executor says so.
-The process starts by spawn, so that no lock or thread of the parent is copied into it.
+The process starts by spawn, so that no lock or thread of the parent is copied into it, and
+leads a process group, so that what the objective starts is killed with it.
+
+    starting --> idle <--> busy        each may die or be killed, and is then started anew
 """
 
 from __future__ import annotations
@@ -14,64 +17,98 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-from bgs_opt.errors import ArgumentTypeError, BGSError
+from bgs_opt.errors import BGSError
 from bgs_opt.protocols import FloatArray
+from bgs_opt.raised import Guarded, Raised
 
-__all__ = ["Worker", "WorkerStartError"]
+__all__ = ["Died", "Worker", "WorkerStartError"]
 
 START_SECONDS = 120.0
 """A worker that is not ready after this time will never be."""
-
-_objective: Callable[[FloatArray, int], float] | None = None  # in the worker
+LEAVE_SECONDS = 2.0
+"""What an idle worker has to end by itself, with its ``atexit`` functions, before it is killed."""
+ATTEMPTS = 3
+"""So many processes in a row that die before they evaluate anything are a failure."""
 
 
 class WorkerStartError(BGSError, RuntimeError):
     """A worker process could not start."""
 
 
-def _prepare(pickled: bytes) -> None:
-    """Runs first in the worker: unpickle the objective, ignore Ctrl-C, end with the parent."""
-    global _objective  # noqa: PLW0603
+@dataclass(frozen=True)
+class Died:
+    """A worker process is gone, and how."""
+
+    how: str
+
+
+# ---- in the worker
+
+
+_objective: Guarded
+
+
+def _prepare() -> None:
+    """Runs first: leave Ctrl-C to the parent, lead a process group, end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _objective = pickle.loads(pickled)
 
 
 def _end_with(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
+    if hasattr(os, "getpgrp") and os.getpgrp() == os.getpid():
+        os.kill(0, signal.SIGKILL)  # the whole group
     os._exit(1)
 
 
-def _ready() -> None:
-    """The first task: its result says that the process runs."""
+def _load(pickled: bytes) -> Raised | None:
+    """The first task; its result says that the process is ready."""
+    global _objective  # noqa: PLW0603
+    try:
+        _objective = pickle.loads(pickled)
+    except BaseException as error:
+        return Raised.of(error)
+    return None
 
 
-def _evaluate(x: FloatArray, seed: int) -> float:
-    if _objective is None:
-        raise WorkerStartError("the worker has no objective")
+def _evaluate(x: FloatArray, seed: int) -> float | Raised:
     return _objective(x, seed)
+
+
+# ---- in the parent
+
+
+@contextlib.contextmanager
+def _shielded() -> Iterator[None]:
+    """A process started within gets no Ctrl-C before it can ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Worker:
     """A process that evaluates one job at a time."""
 
-    def __init__(self, objective: Callable[[FloatArray, int], float]) -> None:
-        try:
-            self._pickled = pickle.dumps(objective)
-        except Exception as error:
-            raise ArgumentTypeError(
-                "fun: expected a function that worker processes can import (defined at the top "
-                f"level of a module); got one that does not pickle ({error}). Use workers=1, or "
-                "pass a concurrent.futures.ThreadPoolExecutor as workers"
-            ) from error
-        self.job: Any = None
-        self.future: Future[Any] | None = None
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+        self._unused = 0  # processes in a row that died before they evaluated anything
         self._launch()
 
     @property
@@ -80,24 +117,27 @@ class Worker:
         return self.future is None
 
     def _launch(self) -> None:
+        self.job: Any = None
         self._ready = False
-        self._executor = ProcessPoolExecutor(
-            1,
-            multiprocessing.get_context("spawn"),
-            initializer=_prepare,
-            initargs=(self._pickled,),
-        )
-        self.future = self._executor.submit(_ready)
         self._started = time.monotonic()
-
-    def start(self, job: Any) -> None:
-        """Start a job; the worker must be idle."""
-        self.job, self._started = job, time.monotonic()
         try:
-            self.future = self._executor.submit(_evaluate, job.x, job.seed)
-        except BrokenExecutor as error:  # it died while idle: report it as this job's death
-            self.future = Future()
-            self.future.set_exception(error)
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(1, context, initializer=_prepare)
+            with _shielded():
+                self.future: Future[Any] | None = self._executor.submit(_load, self._pickled)
+        except OSError as error:
+            raise WorkerStartError(f"no worker process could be started: {error}") from error
+        self._process: BaseProcess = next(iter(self._executor._processes.values()))
+
+    def start(self, job: Any) -> bool:
+        """Start a job in an idle worker; False if its process has died, and starts anew."""
+        if self._process.exitcode is None:
+            with contextlib.suppress(BrokenExecutor):
+                self.future = self._executor.submit(_evaluate, job.x, job.seed)
+                self.job, self._started = job, time.monotonic()
+                return True
+        self._start_again()
+        return False
 
     def deadline(self, timeout: float | None) -> float | None:
         """When what it does now is overdue, by time.monotonic()."""
@@ -107,49 +147,106 @@ class Worker:
             return self._started + START_SECONDS
         return None if timeout is None else self._started + timeout
 
-    def finish(self) -> tuple[Any, float | None]:
-        """Take the job and its value from a worker whose future is done; a dead one is replaced.
+    def finish(self) -> tuple[Any, float | Raised | Died] | None:
+        """What came of the job, of a worker whose future is done; None if it had just started.
 
         Raises
         ------
         WorkerStartError
-            If the process could not start.
+            If the process cannot start.
         """
         future, job = self.future, self.job
-        self.future = self.job = None
-        error = None if future is None else future.exception()
-        if not self._ready:
-            if error is not None:
-                self.close()
-                raise WorkerStartError(
-                    "a worker process could not start; it could not import the objective, or the "
-                    'script has no `if __name__ == "__main__":` around the call that starts '
-                    "workers (its own message stands above)"
-                ) from error
-            self._ready = True
-            return None, None
-        if isinstance(error, BrokenExecutor):
+        if future is None:
+            return None
+        died = isinstance(future.exception(), BrokenExecutor)
+        if died and not self._ready:
+            self._start_again()
+            return None
+        if died:
+            how = self._end()
+            self._unused = 0
             self.replace()
-        return job, None if error is not None or future is None else future.result()
+            return job, Died(how)
+        result = future.result()
+        self.future = self.job = None
+        if self._ready:
+            self._unused = 0
+            return job, result
+        if isinstance(result, Raised):
+            error = result.error()
+            raise WorkerStartError(
+                "fun: expected a function that worker processes can import (defined at the top "
+                f"level of a module); loading it there raised {type(error).__name__}: {error}"
+            ) from error
+        self._ready = True
+        return None
 
-    def replace(self) -> Any:
-        """Kill the process, start another one, return the job that was lost."""
-        if not self._ready and self.future is not None:
+    def _end(self) -> str:
+        """How a process ended that is dead or about to be."""
+        until = time.monotonic() + LEAVE_SECONDS
+        while (code := self._process.exitcode) is None and time.monotonic() < until:
+            time.sleep(0.005)  # its pipes close before it counts as dead
+        if code is None or code >= 0:
+            return f"exit code {code}"
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}"
+
+    def _start_again(self) -> None:
+        """Replace a process that died before it evaluated anything, within reason."""
+        how = self._end()
+        self._unused += 1
+        if not self._ready and (self._process.exitcode or 0) >= 0:
+            self.close()
+            raise WorkerStartError(
+                f"a worker process could not start ({how}): the script needs "
+                '`if __name__ == "__main__":` around the call that starts workers, or importing '
+                "it fails there (its own message stands above)"
+            )
+        if self._unused >= ATTEMPTS:
+            self.close()
+            raise WorkerStartError(
+                f"{ATTEMPTS} worker processes in a row died before they evaluated anything ({how})"
+            )
+        self.replace()
+
+    def overdue(self) -> Any:
+        """Kill and replace a process that exceeded its deadline; return its job."""
+        if not self._ready:
             self.close()
             raise WorkerStartError(f"a worker process was not ready after {START_SECONDS:g} s")
-        job, self.job = self.job, None
-        self.close()
-        self._launch()
+        job = self.job
+        self.replace()
         return job
 
+    def replace(self) -> None:
+        """Kill the process, if it is not dead, and start another one."""
+        self.close()
+        self._launch()
+
+    def sweep(self) -> None:
+        """Kill what a dead process has left running: it would hide the death from us."""
+        if self._process.exitcode is not None:
+            self._kill()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg") and self._process.pid is not None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError, ValueError):
+            self._process.kill()
+
+    def leave(self) -> None:
+        """Tell an idle process that it may end; :meth:`close` is still to come."""
+        if self.idle:
+            self._executor.shutdown(wait=False)
+
     def close(self) -> None:
-        """Kill the process and wait for its end."""
-        processes = list((getattr(self._executor, "_processes", None) or {}).values())
-        for process in processes:
-            with contextlib.suppress(OSError, ValueError):
-                process.kill()
+        """End the process: an idle one by itself if it wants to, a busy one by force."""
+        if self.idle:
+            self.leave()
+            self._process.join(LEAVE_SECONDS)
+        self._kill()
         self._executor.shutdown(wait=True, cancel_futures=True)
-        for process in processes:
-            with contextlib.suppress(ValueError, AssertionError):
-                process.join(5)
+        self._process.join(LEAVE_SECONDS)
         self.future = None

@@ -168,7 +168,13 @@ class Run:
         """Names of arguments in which two runs differ, budget apart (seed if ``seeded``)."""
         left, right = checkpoint.describe(self._config), checkpoint.describe(other._config)
         apart = {"budget"} if seeded else {"budget", "entropy"}
-        names = {"entropy": "seed", "low": "bounds", "high": "bounds", "mean_weight": "selection"}
+        names = {
+            "entropy": "seed",
+            "start": "x0",
+            "low": "bounds",
+            "high": "bounds",
+            "mean_weight": "selection",
+        }
         found = [n for n in left if n not in apart and left[n] != right[n]]
         return list(dict.fromkeys(names.get(name, name) for name in found))
 

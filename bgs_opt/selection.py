@@ -96,11 +96,10 @@ def centred_ranks(values: Array) -> Array:
     n = values.shape[0]
     if n < 2:
         return xp.zeros_like(values)
-    unique = xp.unique_all(values)
-    counts = xp.astype(unique.counts, values.dtype)
+    counts = xp.astype(xp.unique_counts(values).counts, values.dtype)
     below = xp.cumulative_sum(counts) - counts
     ranks = below + (counts - 1) / 2
-    inverse = xp.reshape(unique.inverse_indices, (n,))
+    inverse = xp.reshape(xp.unique_inverse(values).inverse_indices, (n,))
     return xp.take(ranks, inverse) / (n - 1) - 0.5
 
 

@@ -170,11 +170,11 @@ def _calibrate(config: Config, state: State, centers: FloatArray) -> None:
     if len(centers) >= 2:
         largest = float(np.abs(centers).max()) or 1.0
         variance = float(np.var(centers / largest, ddof=1))
+        if state.noisy is None:
+            state.noisy = variance > 1e-24  # before the square of a huge or tiny unit is lost
         variance = variance * largest * largest if variance > 1e-24 else 0.0
         if not math.isfinite(variance):
             variance = None
-    if state.noisy is None and variance is not None:
-        state.noisy = variance > 0
     if state.noisy:
         variance = variance or None
     elif state.noisy is False:

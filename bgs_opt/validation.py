@@ -113,7 +113,7 @@ def real_vector(name: str, value: npt.ArrayLike) -> FloatArray:
         wrong_type(name, expected, value)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
-    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+    if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):
         wrong_type(name, expected, array if array.ndim else value)
     if array.ndim != 1 or array.size == 0:
         wrong_value(name, expected + ", not empty", array if array.ndim else value)

@@ -1,0 +1,242 @@
+"""The words of the command line, and what they mean as arguments of minimize()."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from bgs_opt.errors import ArgumentValueError
+from bgs_opt.options import Options
+from bgs_opt.protocols import FloatArray
+from bgs_opt.validation import integer
+
+__all__ = ["check", "flagged", "keywords", "parse", "start"]
+
+
+def _whole(text: str) -> int:
+    value = float(text)
+    if not value.is_integer():
+        raise ValueError
+    return int(text) if text.lstrip("+-").isdigit() else int(value)
+
+
+_whole.__name__ = "whole number"
+
+# Option, type (None: a switch), name of its value, help. What minimize() takes has its name.
+_OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
+    ("--command", str, "'PROG {}'", "minimize the last number that a program prints; {} stands "
+     "for the parameters, {file} for a file of them, {seed} for a seed; without any, they go to "
+     "stdin, one a line"),
+    ("--dim", _whole, "D", "number of parameters; starts in the middle of the bounds, or at 0"),
+    ("--x0", str, "X", "start: 0.5,1,2 or @FILE (.npy or text); with --dim one number for all"),
+    ("--sigma", float, "S", "start size of the perturbations"),
+    ("--bounds", str, "LOW,HIGH", "for all parameters, or one pair each: 'l1,h1;l2,h2' or @FILE "
+     "with two columns; inf and -inf for open sides"),
+    ("--budget", _whole, "N", "evaluations in all (default: 400 a parameter)"),
+    ("--workers", _whole, "N", "evaluations at a time, in processes"),
+    ("--seed", _whole, "N", "the same seed gives the same result"),
+    ("--maximize", None, "", "larger values are better"),
+    ("--noisy", None, "", "values of one point differ (default: found out)"),
+    ("--no-noise", None, "", "values of one point are equal"),
+    ("--checkpoint", str, "FILE", "file that the run is kept in"),
+    ("--checkpoint-seconds", float, "S", "how often it is written (default: 30)"),
+    ("--resume", None, "", "go on with the run in the checkpoint if it exists"),
+    ("--timeout", float, "S", "seconds an evaluation may take; it is killed then"),
+    ("--retries", _whole, "N", "how often a killed evaluation is tried again (default: 1)"),
+    ("--strict", None, "", "with --command: a program that fails ends the run"),
+    ("--max-time", float, "S", "seconds the run may take"),
+    ("--maxiter", _whole, "N", "generations the run may take"),
+    ("--target", float, "V", "stop at a value this good"),
+    ("--tol", float, "T", "stop when sigma and the steps are smaller"),
+    ("--optimizer", str, "NAME", "auto (default), clipup, adam or sgd"),
+    ("--option", str, "NAME=VALUE", "any other argument of bgs_opt.BGS or bgs_opt.Options; may "
+     "be repeated"),
+    ("--vectorized", None, "", "FUNCTION takes all points at once, shape (n, d)"),
+    ("--pass-seed", None, "", "call FUNCTION(x, seed=...)"),
+    ("--asynchronous", None, "", "keep every worker busy, at the price of reproducibility"),
+    ("--plot", str, "PICTURE", "draw the run: .png, .pdf, .svg"),
+    ("--output", str, "FILE", "write the x found there: .npy, or text with one number a line"),
+    ("--json", None, "", "one JSON object on stdout and nothing else"),
+    ("--progress", None, "", "show a progress bar (default: on a terminal)"),
+    ("--quiet", None, "", "no bar, no warnings, no table"),
+    ("--traceback", None, "", "show where an error came from"),
+)  # fmt: skip
+_PASSED = (
+    "sigma", "budget", "workers", "seed", "checkpoint", "checkpoint_seconds", "timeout",
+    "retries", "max_time", "maxiter", "target", "tol", "optimizer",
+    "resume", "maximize", "vectorized", "pass_seed", "asynchronous",
+)  # fmt: skip
+
+
+_FURTHER = {
+    "num_directions", "top_k", "sampler", "layout", "selection", "learning_rate",
+}  # fmt: skip
+_DESCRIPTION = (
+    "Minimize noisy, non-differentiable functions and programs. Exit status: 0 fine, 1 the run "
+    "failed, 2 it could not start as the command line stands."
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ArgumentValueError(f"{message} (see {self.prog} --help)")
+
+
+def parse(words: Sequence[str], version: str) -> argparse.Namespace:
+    """Parse the words after ``bgs-opt``; ``what`` of the result names the command.
+
+    Raises
+    ------
+    ArgumentValueError
+        If they cannot be understood.
+    SystemExit
+        After --help or --version was printed.
+    """
+    parser = _Parser(prog="bgs-opt", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"bgs-opt {version}")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "minimize", allow_abbrev=False, help="minimize a function or the output of a program"
+    )
+    run.add_argument("objective", nargs="?", metavar="MODULE:FUNCTION", help="what to minimize")
+    for flag, kind, name, text in _OPTIONS:
+        if kind is None:
+            run.add_argument(flag, action="store_true", default=None, help=text)
+        else:
+            action = "append" if flag == "--option" else "store"
+            run.add_argument(flag, type=kind, metavar=name, help=text, action=action)
+    show = commands.add_parser("inspect", help="say what a checkpoint holds")
+    show.add_argument("--json", action="store_true", help="as one JSON object")
+    draw = commands.add_parser("plot", help="draw the run that a checkpoint holds")
+    draw.add_argument("-o", "--output", required=True, metavar="PICTURE", help=".png, .pdf, .svg")
+    for command in (show, draw):
+        command.add_argument("checkpoint", metavar="CHECKPOINT")
+    return parser.parse_args(_joined(words))
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """``--x0 -1,2`` as ``--x0=-1,2``, which argparse does not take for an option."""
+    out: list[str] = []
+    for word in words:
+        if out and out[-1] in ("--x0", "--bounds", "--target") and re.match(r"-[.\di]", word):
+            out[-1] += f"={word}"
+        else:
+            out.append(word)
+    return out
+
+
+def _rows(option: str, text: str) -> list[list[float]]:
+    """Rows of numbers: ``1,2;3,4``, or ``@FILE`` with one row a line."""
+    rows = text.split(";")
+    try:
+        if text.startswith("@") and text.endswith(".npy"):
+            array = np.atleast_1d(np.load(text[1:], allow_pickle=False).astype(np.float64))
+            return [row.ravel().tolist() for row in array]
+        if text.startswith("@"):
+            content = Path(text[1:]).read_text()
+            rows = [line.partition("#")[0] for line in content.splitlines()]
+        words = [re.split(r"\s*,\s*|\s+", row.strip(" ,\t")) for row in rows if row.strip(" ,\t")]
+        return [[float(word) for word in row] for row in words]
+    except (OSError, ValueError, EOFError) as error:
+        raise ArgumentValueError(
+            f"{option}: expected numbers with commas between, or @FILE: {error}"
+        ) from None
+
+
+def check(args: argparse.Namespace) -> None:
+    """Find, before hours of work, what would stop `minimize` after it.
+
+    Raises
+    ------
+    ArgumentValueError
+        If options exclude each other or a file could not be written.
+    """
+    if (args.objective is None) == (args.command is None):
+        raise ArgumentValueError("MODULE:FUNCTION: expected it or --command, one of the two")
+    for name in ("vectorized", "pass_seed") if args.command else ("strict",):
+        if getattr(args, name):
+            which = "MODULE:FUNCTION" if args.command else "--command"
+            raise ArgumentValueError(f"--{name.replace('_', '-')}: expected it with {which} only")
+    for name in ("checkpoint", "output"):
+        path = getattr(args, name)
+        if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise ArgumentValueError(
+                f"--{name}: expected a file in a folder that exists; got {path!r}"
+            )
+    if args.resume and not args.checkpoint:
+        raise ArgumentValueError("--resume: expected --checkpoint FILE, the run to go on with")
+    if args.checkpoint and not args.resume and Path(args.checkpoint).exists():
+        raise ArgumentValueError(
+            f"--checkpoint: {args.checkpoint} exists; add --resume to go on with it, or give "
+            "another path"
+        )
+
+
+def start(args: argparse.Namespace) -> tuple[FloatArray | None, Any]:
+    """x0 and bounds of minimize(), from --dim, --x0 and --bounds."""
+    dim, x0, bounds = args.dim, None, None
+    if dim is not None:
+        integer("dim", dim, 1)
+    if args.x0 is not None:
+        x0 = np.array([value for row in _rows("--x0", args.x0) for value in row])
+        if not len(x0) or (dim is not None and len(x0) not in (1, dim)):
+            raise ArgumentValueError(
+                f"--x0: expected {'numbers' if dim is None else f'1 or {dim} numbers'}; "
+                f"got {len(x0)}"
+            )
+        x0 = x0 if dim is None or len(x0) == dim else np.full(dim, x0[0])
+        dim = len(x0)
+    if args.bounds is not None:
+        pairs = _rows("--bounds", args.bounds)
+        dim = len(pairs) if dim is None and len(pairs) > 1 else dim
+        if any(len(pair) != 2 for pair in pairs) or len(pairs) not in (1, dim):
+            raise ArgumentValueError(
+                f"--bounds: expected LOW,HIGH for all parameters, or {dim or 'D'} pairs, "
+                f"'l1,h1;l2,h2'; got {args.bounds!r}"
+            )
+        bounds = np.broadcast_to(np.array(pairs), (dim or 1, 2)).T
+    if dim is None:
+        raise ArgumentValueError("--dim: expected the number of parameters, or a start in --x0")
+    if x0 is None and (bounds is None or not np.isfinite(bounds).all()):
+        x0 = np.zeros(dim) if bounds is None else np.clip(np.zeros(dim), *bounds)
+    return x0, None if bounds is None else (bounds[0], bounds[1])
+
+
+def keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """The other arguments of minimize() that were given."""
+    given = {name: getattr(args, name) for name in _PASSED if getattr(args, name) is not None}
+    if args.noisy and args.no_noise:
+        raise ArgumentValueError("--noisy: expected it without --no-noise; got both")
+    if args.noisy or args.no_noise:
+        given["noisy"] = bool(args.noisy)
+    fields = {field.name for field in dataclasses.fields(Options)}
+    options: dict[str, Any] = {}
+    for text in args.option or []:
+        name, equals, value = text.partition("=")
+        if not equals or name not in fields | _FURTHER:
+            raise ArgumentValueError(
+                f"--option: expected NAME=VALUE with a name of {', '.join(sorted(fields))}, "
+                f"{', '.join(sorted(_FURTHER))}; got {text!r}"
+            )
+        meant: Any = value  # a word, such as sampler=gaussian
+        with contextlib.suppress(ValueError, SyntaxError):
+            meant = ast.literal_eval(value)
+        (options if name in fields else given)[name] = meant
+    if options:
+        given["options"] = Options(**options)
+    return given
+
+
+def flagged(text: str) -> str:
+    """A message about arguments, with the names that they have on the command line."""
+    flags = {flag[2:].replace("-", "_"): flag for flag, *_ in _OPTIONS}
+    names, colon, rest = text.partition(": ")
+    return ", ".join(flags.get(name, name) for name in names.split(", ")) + colon + rest

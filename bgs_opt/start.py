@@ -1,0 +1,97 @@
+"""Where a run of minimize() starts: at x0 with a sigma, or from its checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bgs_opt.bgs import BGS
+from bgs_opt.config import bounds_of
+from bgs_opt.protocols import FloatArray
+from bgs_opt.validation import real_vector, wrong_type, wrong_value
+
+__all__ = ["SIGMA_SHARE", "checkpoint_of", "resumed", "start_of"]
+
+SIGMA_SHARE = 0.3
+"""Start sigma as a share of the bounds' half width, or of the size of x0 without bounds."""
+
+
+def start_of(
+    x0: npt.ArrayLike | None, bounds: object, sigma: float | None
+) -> tuple[FloatArray, float, FloatArray | None]:
+    """Start, sigma, and the scale of each coordinate where finite bounds give one."""
+    if x0 is None and bounds is None:
+        wrong_value("x0", "a start, or finite bounds to take the middle of", None)
+    start = _middle(bounds) if x0 is None else real_vector("x0", x0)
+    low, high = bounds_of(bounds, len(start), start.dtype)
+    if sigma is not None:
+        return start, sigma, None
+    if low is not None and high is not None and np.isfinite([low, high]).all():
+        half = high / 2 - low / 2
+        widest = float(half.max())
+        if widest > 0:
+            share = np.where(half > 0, half / widest, 1.0).astype(start.dtype)
+            return start, SIGMA_SHARE * widest, None if (share == 1).all() else share
+    return start, SIGMA_SHARE * (_size(start) or 1.0), None
+
+
+def _size(x: FloatArray) -> float:
+    """Root mean square, without overflow; 0 where it is not a number > 0."""
+    largest = float(np.abs(x).max())
+    if not 0 < largest < math.inf:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(x / largest))))
+
+
+def _middle(bounds: object) -> FloatArray:
+    """The middle of finite bounds, of shape (d,)."""
+    expected = "(low, high), each a scalar or of shape (d,), or scipy.optimize.Bounds"
+    sides: Any = (
+        (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
+    )
+    if not isinstance(sides, (tuple, list, np.ndarray)) or len(sides) != 2:
+        wrong_type("bounds", expected, bounds)
+    try:
+        low, high = np.broadcast_arrays(*(np.atleast_1d(np.asarray(s, float)) for s in sides))
+    except (TypeError, ValueError):
+        wrong_type("bounds", expected, bounds)
+    bounds_of((low, high), low.size)  # not NaN, not swapped
+    if not np.isfinite([low, high]).all():
+        wrong_value("x0", "a start, as the bounds are not finite", None)
+    middle: FloatArray = np.clip(low / 2 + high / 2, low, high)
+    return middle
+
+
+def checkpoint_of(checkpoint: object, resume: bool) -> Path | None:
+    """Path of the checkpoint, which can be written or may be resumed."""
+    if checkpoint is None:
+        if resume:
+            wrong_value("checkpoint", "the path of the run to resume", None)
+        return None
+    if not isinstance(checkpoint, (str, os.PathLike)):
+        wrong_type("checkpoint", "a path", checkpoint)
+    path = Path(checkpoint)
+    if path.exists() and not resume:
+        wrong_value(
+            "checkpoint", "a new path; or resume=True to continue the run that it holds", str(path)
+        )
+    if not path.resolve().parent.is_dir():
+        wrong_value("checkpoint", "a path in a folder that exists", str(path))
+    return path
+
+
+def resumed(opt: BGS, path: Path, *, seeded: bool) -> BGS:
+    """The run that the checkpoint holds, after a check that it is the same run."""
+    kept = BGS.load(path)
+    if different := opt.differs(kept, seeded=seeded):
+        wrong_value(
+            ", ".join(different), f"what the run in {path} was started with (or another path)",
+            "something else",
+        )  # fmt: skip
+    kept.set_budget(opt.budget)
+    return kept
