@@ -171,11 +171,13 @@ class _QRDirections:
             size = min(_PANEL, self.rows - len(made))
             generator = stream.jump(generation, number | len(made) // _PANEL << 40)
             panel = generator.standard_normal((self.dim, size))
-            for _ in range(2 if len(made) else 0):
-                panel -= made.T @ (made @ panel)
-            q, r = np.linalg.qr(panel)
-            # signs of r's diagonal make q uniform over the orthogonal group (Mezzadri 2007)
-            made = np.concatenate([made, (q * np.where(np.diagonal(r) < 0, -1.0, 1.0)).T])
+            for _ in range(2 if len(made) else 1):
+                if len(made):
+                    panel -= made.T @ (made @ panel)
+                q, r = np.linalg.qr(panel)
+                # signs of r's diagonal make q uniform over the orthogonal group (Mezzadri 2007)
+                panel = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+            made = np.concatenate([made, panel.T])
         self._cache = ((generation, number), made)
         return made
 

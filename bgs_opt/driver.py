@@ -76,6 +76,7 @@ class Driver:
     buffer: list[Outcome] = field(default_factory=list)
     stale: int = 0  # outcomes that came too late to be told
     lost_in_a_row: int = 0
+    warned: list[str] = field(default_factory=list)
 
     def run(self) -> tuple[str, FloatArray]:
         """Go on until one of the MESSAGES applies.
@@ -246,7 +247,7 @@ class Driver:
             raise
 
     def _warn(self, category: type[BGSWarning], message: str) -> None:
-        Warner(self.opt._state).issue([(category, message)])
+        Warner(self).issue([(category, message)])  # type: ignore[arg-type]  # of it, only `warned`
 
     def _save(self, *, first: bool = False) -> None:
         """Write the checkpoint, if one is wanted; only the first failure to is an error."""
@@ -262,10 +263,7 @@ class Driver:
             self._warn(BGSWarning, text)
 
     def _final(self) -> tuple[FloatArray, bool]:
-        """Values of the point to be returned, in a fixed order; False if interrupted.
-
-        Lost ones are left out.
-        """
+        """Values of the point to be returned, but for lost ones; False if interrupted."""
         x = np.array(self.opt.recommendation)
         x.flags.writeable = False
         jobs = deque(Job(_FINAL - i, x, i) for i in range(self._reserve))

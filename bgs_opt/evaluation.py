@@ -77,7 +77,9 @@ class Objective:
 
 def as_value(result: object) -> float:
     """Return what the objective returned as a float, if it is one real number."""
-    if isinstance(result, np.ndarray) and result.size == 1 and not np.ma.is_masked(result):
+    if np.ma.is_masked(result):
+        pass
+    elif isinstance(result, np.ndarray) and result.size == 1:
         result = result.reshape(-1)[0].item()
     elif isinstance(result, numbers.Real) or not hasattr(result, "item"):
         pass

@@ -26,13 +26,13 @@ that every d is served with rows orthogonal over all full tiles:
 
 Only the remainder below 128 numbers is a padded tile; its rows are scaled to their norm. The
 numbers of b and P c are integers below 2^24, hence exact in float32 in any order of summation.
-Tiles below 1,024 would cost more calls than numbers: the tail is written out once a generation
-for the rows of all directions (512 KiB of float32 at most).
+Tiles below 1,024 cost more calls than numbers: this tail is written out once for all rows.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -76,8 +76,7 @@ def hadamard_transform(x: FloatArray) -> FloatArray:
         factor = min(32, size // inner)
         y = np.matmul(_walsh(factor, x.dtype.str), y.reshape(-1, factor, inner))
         inner *= factor
-    out: FloatArray = y.reshape(x.shape)
-    return out
+    return np.asarray(y.reshape(x.shape))
 
 
 @functools.lru_cache(maxsize=32)
@@ -90,6 +89,12 @@ def _walsh(size: int, dtype: str) -> FloatArray:
     walsh = (1 - 2 * (odd & 1)).astype(dtype)
     walsh.flags.writeable = False
     return walsh
+
+
+@functools.lru_cache(maxsize=8)
+def _negative(size: int) -> IntArray:
+    """Where H is -1, as 0 and 1."""
+    return (_walsh(size, "f8") < 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -115,22 +120,14 @@ def _tiles(dim: int) -> tuple[_Tile, ...]:
 
 
 def _signs(
-    generator: np.random.Generator, tiles: tuple[_Tile, ...], high: int, dtype: str
-) -> Iterator[tuple[FloatArray, ...]]:
-    """Random signs of each tile: D1, a linear part of q, low bits of D2 and D3, high of D3."""
-    small = sum(tile.bits < _TAIL_BITS for tile in tiles)
-    large = len(tiles) - small
-    for group in (*((tile,) for tile in tiles[:large]), tiles[large:]):  # small ones by one call
-        sizes = [1 << tile.bits for tile in group]
-        counts = [n for size in sizes for n in (size, high, size // high, size // high, high)]
-        ends = np.cumsum([0, *(-(-n // 32) * 32 for n in counts)]).tolist()  # whole words
-        octets = np.frombuffer(generator.bytes(ends[-1] // 8), np.uint8)
-        signs = np.unpackbits(octets).astype(dtype)
-        signs *= -2
-        signs += 1
-        pieces = [signs[start : start + n] for start, n in zip(ends, counts, strict=False)]
-        for first in range(0, len(pieces), 5):
-            yield tuple(pieces[first : first + 5])
+    generator: np.random.Generator, counts: tuple[int, ...], dtype: str
+) -> list[FloatArray]:
+    """Random signs in pieces of the given lengths; each takes whole words of 32 bits."""
+    ends = [0, *itertools.accumulate(-(-count // 32) * 32 for count in counts)]
+    signs = np.unpackbits(np.frombuffer(generator.bytes(ends[-1] // 8), np.uint8)).astype(dtype)
+    signs *= -2
+    signs += 1
+    return [signs[start : start + count] for start, count in zip(ends, counts, strict=False)]
 
 
 @dataclass(frozen=True)
@@ -146,12 +143,15 @@ class _Ensemble:
 
 def _quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray, IntArray]:
     """Random q on ``bits`` bits: its values mod 2 and A i for every i, both (2**bits,)."""
-    upper = np.triu(generator.integers(0, 2, (bits, bits)), 1)
-    places = np.arange(bits)
-    digits = np.arange(1 << bits, dtype=np.int64)[:, None] >> places & 1
-    values = ((digits @ upper) * digits).sum(axis=1) & 1
-    image = digits @ (upper + upper.T) & 1
-    return values, (image << places).sum(axis=1, dtype=np.int64)
+    drawn = generator.integers(0, 2, (bits, bits)).tolist()
+    values, image = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    for a in range(bits):  # bit a is new: q(k + 2^a) = q(k) + sum_{b < a} u_ba k_b
+        column = sum(drawn[b][a] << b for b in range(a))
+        row = column + sum(drawn[a][b] << b for b in range(a + 1, bits))
+        odd = _negative(1 << a)[column]  # the parity of k & column
+        values = np.concatenate([values, values ^ odd])
+        image = np.concatenate([image, image ^ row])
+    return values, image
 
 
 def _make_ensemble(
@@ -165,9 +165,10 @@ def _make_ensemble(
     signs_of_q = (1 - 2 * quadratic).astype(dtype)
     whole = np.empty(sum(1 << tile.bits for tile in tiles), dtype)  # at once: few, large pages
     shared, columns = [], []
-    for tile, drawn in zip(tiles, _signs(generator, tiles, high, dtype), strict=True):
-        d1, linear, d2_low, d3_low, d3_high = drawn
+    for tile in tiles:
         size = 1 << tile.bits
+        counts = size, high, size // high, size // high, high
+        d1, linear, d2_low, d3_low, d3_high = _signs(generator, counts, dtype)
         # a random linear part of q is a Walsh function, whose number is read off ``bits`` signs
         number = sum(1 << a for a, sign in enumerate(linear[:bits].tolist()) if sign < 0)
         d2 = np.multiply.outer(signs_of_q * _walsh(high, dtype)[number], d2_low).reshape(size)
@@ -183,12 +184,11 @@ def _make_ensemble(
 def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) -> FloatArray:
     """M[i] of eq. 1 over the small tiles, for the rows ``within``: shape (n, columns)."""
     small = [t for t, tile in enumerate(tiles) if tile.bits < _TAIL_BITS]
-    dtype, high = ensemble.tail.dtype, len(ensemble.form)
-    start = tiles[small[0]].start if small else 0
-    out = np.empty((len(within), sum(tiles[t].used for t in small)), dtype)
+    high, start = len(ensemble.form), tiles[small[0]].start if small else 0
+    out = np.empty((len(within), sum(tiles[t].used for t in small)), ensemble.tail.dtype)
     # signs as a choice between c and -c: the upper half of the index
     index = np.arange(high, dtype=np.int64) ^ ensemble.form[within][:, None]
-    index += high * (_walsh(high, dtype.str)[within] < 0)
+    index += high * _negative(high)[within]
     for t in small:
         tile, c = tiles[t], ensemble.shared[t]
         signed = np.concatenate([c, -c])
@@ -202,9 +202,10 @@ def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) 
 
 def _rescale(rows: FloatArray) -> None:
     """Give the used part of a padded tile the norm sqrt(columns)."""
-    rows[~rows.any(axis=1)] = 1  # a few columns may all have come out zero
-    norms = np.sqrt(np.sum(np.square(rows, dtype=np.float64), axis=1))
-    rows *= (math.sqrt(rows.shape[1]) / norms)[:, None].astype(rows.dtype)
+    squares = np.sum(np.square(rows, dtype=np.float64), axis=1)
+    rows[squares == 0] = 1  # a few columns may all have come out zero
+    squares[squares == 0] = rows.shape[1]
+    rows *= (math.sqrt(rows.shape[1]) / np.sqrt(squares))[:, None].astype(rows.dtype)
 
 
 class _HadamardDirections:
@@ -234,30 +235,28 @@ class _HadamardDirections:
         """See :class:`bgs_opt.protocols.Directions`."""
         size = self.ensemble_size
         gains = gains.astype(self.dtype, copy=False)
-        numbers = indices // size
-        ends = [*(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(indices)]
         start = 0
-        for end in ends:
-            while start < end:
-                stop = min(end, start + size)
-                number = int(numbers[start])
-                ensemble = self._ensemble(generation, number)
-                rows = indices[start:stop] - number * size
-                yield from self._large(ensemble, start, rows ^ ensemble.base, gains[start:stop])
-                yield from self._small(ensemble, start, rows, gains[start:stop])
-                start = stop
+        while start < len(indices):
+            number = int(indices[start]) // size
+            rows = indices[start : start + size] - number * size
+            same = (rows >= 0) & (rows < size)
+            rows = rows if same.all() else rows[: int(same.argmin())]
+            ensemble, stop = self._ensemble(generation, number), start + len(rows)
+            yield from self._large(ensemble, start, rows ^ ensemble.base, gains[start:stop])
+            yield from self._small(ensemble, start, rows, gains[start:stop])
+            start = stop
 
     def _large(
         self, ensemble: _Ensemble, first: int, within: IntArray, gains: FloatArray
     ) -> Iterator[Block]:
         """Write M[i] of eq. 1 for the rows ``within``, tile by tile."""
         high = self.ensemble_size  # every tile numbers its rows by as many bits
-        if self.tiles[0].bits < _TAIL_BITS:
+        large = [tile for tile in self.tiles if tile.bits >= _TAIL_BITS]
+        if not large:
             return
         source = np.arange(high, dtype=np.int64) ^ ensemble.form[within][:, None]
         walsh = _walsh(high, self.dtype.str)[within] * gains[:, None]
         scratch = np.empty(min(_SCRATCH, len(within) << self.tiles[0].bits), self.dtype)
-        large = [tile for tile in self.tiles if tile.bits >= _TAIL_BITS]
         for tile, c, signs in zip(large, ensemble.shared, ensemble.column_signs, strict=False):
             size = 1 << tile.bits
             signed = (walsh * signs)[:, :, None]
@@ -275,15 +274,16 @@ class _HadamardDirections:
     ) -> Iterator[Block]:
         """Copy the tail's rows."""
         tail, count = ensemble.tail, ensemble.tail.shape[1]
-        if count == 0:
-            return
-        if rows.max() >= len(tail):  # a generation that was grown
+        if count and rows.max() >= len(tail):  # a generation that was grown
             tail = _tail_rows(ensemble, self.tiles, rows ^ ensemble.base)
             rows = np.arange(len(rows))
-        step = max(1, BLOCK_NUMBERS // count)
-        for top in range(0, len(rows), step):
-            block = tail.take(rows[top : top + step], axis=0, mode="clip")
-            block *= gains[top : top + step, None]
+        step = max(1, BLOCK_NUMBERS // max(1, count))
+        for top in range(0, len(rows) if count else 0, step):
+            chosen = rows[top : top + step]
+            block = tail[chosen[0] : chosen[-1] + 1]  # the usual case: successive rows
+            if len(block) != len(chosen) or (chosen[1:] <= chosen[:-1]).any():
+                block = tail.take(chosen, axis=0, mode="clip")
+            block = block * gains[top : top + step, None]
             place = slice(first + top, first + top + len(block))
             yield place, slice(self.dim - count, self.dim), block
 

@@ -18,13 +18,21 @@ from bgs_opt.validation import real
 __all__ = ["SGD", "Adam", "ClipUp"]
 
 
+_TILE = 1 << 17
+"""Numbers looked at together where a whole vector would need another one in memory."""
+
+
 def _length(vector: Array) -> float:
-    """Euclidean norm, safe from overflow."""
+    """Euclidean norm, safe from overflow, tile by tile."""
     xp = array_namespace(vector)
-    largest = float(xp.max(xp.abs(vector)))
+    largest = max(float(xp.max(vector)), -float(xp.min(vector)))
     if largest == 0:
         return 0.0
-    return largest * math.sqrt(float(xp.sum(xp.square(vector / largest))))
+    total = 0.0
+    for start in range(0, vector.shape[0], _TILE):
+        stop = min(start + _TILE, vector.shape[0])
+        total += float(xp.sum(xp.square(vector[start:stop] / largest)))
+    return largest * math.sqrt(total)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class Raised:
     def of(cls, error: BaseException) -> Raised:
         """Pack an error; as much of it as can travel, its nearest base class if it cannot."""
         lines = traceback.format_exception(type(error), error, error.__traceback__)
-        trace = "".join(lines).encode(errors="replace")[-_TRACE_BYTES:]
+        short = [line if len(line) < 1000 else f"{line[:1000]}...\n" for line in lines]
+        trace = "".join(short).encode(errors="replace")[-_TRACE_BYTES:]
         return cls(_portable(error), trace.decode(errors="replace"))
 
     def error(self) -> BaseException:
