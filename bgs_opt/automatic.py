@@ -148,7 +148,8 @@ def update(
         state.scale = 2.0 ** (math.frexp(largest)[1] - 1)
         state.noise = state.noise / state.scale / state.scale
     unit = state.scale
-    f = Values(f_plus / unit, f_minus / unit, f_center / unit)
+    with np.errstate(over="ignore"):  # the squares of what is left stay finite
+        f = Values(*(np.clip(v / unit, -1e100, 1e100) for v in (f_plus, f_minus, f_center)))
     slopes = (f.plus - f.minus) / (2.0 * state.sigma)
     if state.mode == CHECK:
         return line_search(state, center, slopes, f)

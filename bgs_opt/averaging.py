@@ -1,6 +1,6 @@
 """Exponential moving average of the center (Polyak & Juditsky 1992; with warm-up).
 
-a <- b a + (1 - b) theta with b = min(decay, (1 + t) / (10 + t)), so that early generations,
+a <- a + (1 - b) (theta - a) with b = min(decay, (1 + t) / (10 + t)), so that early generations,
 far from the optimum, are soon forgotten.
 """
 
@@ -29,6 +29,5 @@ def moving_average(average: Array, center: Array, decay: float, step: int) -> Ar
         ``average``.
     """
     factor = min(decay, (1 + step) / (10 + step))
-    average *= factor
-    average += (1 - factor) * center
+    average += (1 - factor) * (center - average)  # exact where nothing moves
     return average

@@ -173,7 +173,7 @@ class BGS(Run):
             If the values do not fit.
         """
         with self._lock:
-            ids = ids_of(candidates)
+            ids = ids_of(candidates, self._config.entropy)
             numbers = values_of(values, len(ids), self._config.options.on_failure)
             return self._settle(ids, numbers)
 
@@ -194,7 +194,7 @@ class BGS(Run):
             If an id was never asked, or its generation closed too long ago.
         """
         with self._lock:
-            return self._settle(ids_of(candidates), None)
+            return self._settle(ids_of(candidates, self._config.entropy), None)
 
     def _settle(self, ids: IntArray, values: FloatArray | None) -> TellReport:
         ledger = Ledger(self._config, self._state, self._directions)
@@ -232,7 +232,8 @@ class BGS(Run):
                 reasons["budget"] = state.num_evaluations
             if state.skipped >= config.options.max_skipped:
                 reasons["stalled"] = state.skipped
-            smallest = float(np.spacing(np.abs(state.center)).max())
+            largest = max(float(state.center.max()), -float(state.center.min()))
+            smallest = float(np.spacing(state.center.dtype.type(largest)))
             if state.sigma < 1e-3 * smallest:
                 reasons["sigma"] = state.sigma
             return reasons

@@ -173,6 +173,11 @@ class Candidates:
         return self._source.generation
 
     @property
+    def entropy(self) -> int:
+        """Name of the run that they were asked of."""
+        return self._source.entropy
+
+    @property
     def dim(self) -> int:
         """Length d of a point."""
         return len(self._source.center)

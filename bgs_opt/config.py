@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,15 @@ from bgs_opt.options import (
 from bgs_opt.protocols import FloatArray, Layout, Optimizer, Sampler, Schedule
 from bgs_opt.sigma import CumulativeAdaptation
 from bgs_opt.streams import SeedLike, entropy_of
-from bgs_opt.validation import flag, integer, real, real_vector, wrong_type, wrong_value
+from bgs_opt.validation import (
+    as_array,
+    flag,
+    integer,
+    real,
+    real_vector,
+    wrong_type,
+    wrong_value,
+)
 
 __all__ = ["Config", "bounds_of", "configure"]
 
@@ -87,15 +96,16 @@ def bounds_of(
         wrong_type("bounds", expected, bounds)
     arrays = []
     for side in sides:
-        try:
-            array = np.asarray(side, dtype=np.float64)
-        except (TypeError, ValueError):
+        array = as_array("bounds", expected, side)
+        if array.size and array.dtype.kind not in "fiu":
             wrong_type("bounds", expected, side)
         if array.shape not in ((), (1,), (dim,)):
             wrong_value("bounds", expected, array)
-        if np.isnan(array).any():
-            wrong_value("bounds", "numbers that are not NaN", array)
-        arrays.append(np.ascontiguousarray(np.broadcast_to(array, (dim,)).astype(dtype)))
+        full = np.broadcast_to(array, (dim,))
+        if (nans := np.flatnonzero(np.isnan(full))).size:
+            wrong_value("bounds", "numbers that are not NaN", f"nan at coordinate {nans[0]}")
+        with np.errstate(over="ignore"):  # beyond float32: open
+            arrays.append(np.ascontiguousarray(full.astype(dtype)))
     low, high = arrays
     if (crossed := np.flatnonzero(~(low <= high))).size:
         at = int(crossed[0])
@@ -113,18 +123,24 @@ def _scale_of(scale: object, dim: int, dtype: np.dtype[Any], layout: Layout) -> 
             wrong_value("scale", f"a number for each block of layout {sorted(layout)}", scale)
         sizes = [math.prod(shape) for shape in layout.values()]
         scale = np.repeat([real(f"scale[{n!r}]", scale[n]) for n in layout], sizes)
-    if isinstance(scale, (int, float)):
+    if isinstance(scale, numbers.Real) or (isinstance(scale, np.ndarray) and scale.ndim == 0):
         scale = np.full(dim, real("scale", scale, 0, open_low=True))
-    vector = real_vector("scale", scale).astype(dtype)  # type: ignore[arg-type]
-    if vector.shape != (dim,) or not np.isfinite(vector).all() or not (vector > 0).all():
-        wrong_value("scale", f"shape ({dim},), all finite and > 0", vector)
+    vector = real_vector("scale", scale)  # type: ignore[arg-type]
+    expected = f"shape ({dim},), all finite and > 0"
+    if vector.shape != (dim,):
+        wrong_value("scale", expected, vector)
+    with np.errstate(over="ignore"):
+        vector = vector.astype(dtype)
+    if (bad := np.flatnonzero(~(np.isfinite(vector) & (vector > 0)))).size:
+        wrong_value("scale", expected, f"{vector[bad[0]]} at coordinate {bad[0]}")
     return vector
 
 
 def _start(x0: npt.ArrayLike, sigma: object) -> tuple[FloatArray, float]:
     center = real_vector("x0", x0)
     if not np.isfinite(center).all():
-        wrong_value("x0", "finite numbers", center[~np.isfinite(center)][:1])
+        at = int(np.flatnonzero(~np.isfinite(center))[0])
+        wrong_value("x0", "finite numbers", f"{center[at]} at coordinate {at}")
     low, high = float(np.finfo(center.dtype).tiny), float(np.finfo(center.dtype).max)
     return center, real("sigma", sigma, low, high)
 
@@ -144,7 +160,7 @@ def _check_automatic(given: dict[str, object]) -> None:
 
 def _check_sigma_rule(sigma_rule: object, optimizer: Optimizer | None) -> None:
     if not isinstance(sigma_rule, CumulativeAdaptation):
-        if sigma_rule is not None and not callable(sigma_rule):
+        if isinstance(sigma_rule, type) or not (sigma_rule is None or callable(sigma_rule)):
             wrong_type("sigma_rule", "None, a Schedule or CumulativeAdaptation", sigma_rule)
     elif isinstance(optimizer, Adam) or getattr(optimizer, "momentum", 0.0) != 0:
         wrong_value(
@@ -208,11 +224,12 @@ def configure(
     elif learning_rate is not None:
         learning_rate = real("learning_rate", learning_rate, 0, open_low=True)
     _check_sigma_rule(sigma_rule, rule)
+    real("sigma", sigma, options.min_sigma or 0.0, options.max_sigma or math.inf)
     low, high = bounds_of(bounds, dim, dtype)
     _check_inside(center, low, high)
     blocks = layout_of(layout, dim)
     config = Config(
-        dim=dim, dtype=dtype.str, entropy=entropy_of(seed), maximize=flag("maximize", maximize),
+        dim=dim, dtype=dtype.str, maximize=flag("maximize", maximize),
         start=hashlib.sha256(center.tobytes()).hexdigest()[:16], sigma=sigma,
         num_directions=num_directions, top_k=integer("top_k", top_k, 1, num_directions),
         sampler=sampler_of(sampler, dim, blocks), layout=blocks,
@@ -220,5 +237,6 @@ def configure(
         optimizer=rule, learning_rate=learning_rate or 0.0, sigma_rule=sigma_rule,
         low=low, high=high, scale=_scale_of(options.scale, dim, dtype, blocks),
         budget=budget, options=options,
+        entropy=entropy_of(seed),  # last: it draws from a Generator
     )  # fmt: skip
     return config, center

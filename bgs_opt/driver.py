@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -24,11 +23,13 @@ from bgs_opt.evaluation import Evaluator, Failure, Job, Outcome, Stuck, noted
 from bgs_opt.interrupts import Interrupts
 from bgs_opt.ledger import Warner
 from bgs_opt.protocols import FloatArray
+from bgs_opt.start import Keeper
 from bgs_opt.update import LATE_WINDOW
 
 __all__ = ["MESSAGES", "Driver", "Limits"]
 
-_FLUSH_SECONDS = 0.05
+_FLUSH_SECONDS = 0.05  # how long values may lie before they are told
+_LOOK_SECONDS = 1.0  # how long to wait at most, to look at the clock
 _FINAL = -1  # id of the first evaluation of the returned point; the next is -2
 _LOST_IN_A_ROW = 20
 MESSAGES = {
@@ -66,8 +67,7 @@ class Driver:
     limits: Limits
     on_generation: Callable[[], bool]  # True: stop
     on_values: Callable[[int], object]
-    checkpoint: Path | None = None
-    checkpoint_seconds: float = 30.0
+    keeper: Keeper
     asynchronous: bool = False
     pass_seed: bool = False
     jobs: Iterator[Job] = field(default_factory=lambda: iter(()))  # rows are made when taken
@@ -75,6 +75,7 @@ class Driver:
     flying: int = 0
     buffer: list[Outcome] = field(default_factory=list)
     stale: int = 0  # outcomes that came too late to be told
+    lost: int = 0  # of the returned point's evaluations
     lost_in_a_row: int = 0
     warned: list[str] = field(default_factory=list)
 
@@ -90,9 +91,8 @@ class Driver:
         with Interrupts() as self.interrupts:
             self.evaluator = self.make()
             try:
-                new = self.checkpoint is not None and not self.checkpoint.exists()
-                self._save(first=True)
-                reason = self._search(new)
+                self.keeper.start(self.opt)
+                reason = self._search()
                 values: FloatArray = np.empty(0)
                 if MESSAGES[reason][1] and reason != "max_time":
                     values, whole = self._final()
@@ -101,7 +101,7 @@ class Driver:
                 self.evaluator.close()
             return "interrupted" if self.interrupts.presses else reason, values
 
-    def _search(self, new: bool) -> str:
+    def _search(self) -> str:
         """Run the loop; whatever ends it, tell and save what is there."""
         error: BaseException | None = None
         reason = ""
@@ -121,8 +121,8 @@ class Driver:
         error = self._keep(error)
         if error is None:
             return reason
-        if new and self.checkpoint is not None and not self.opt.num_evaluations:
-            self.checkpoint.unlink(missing_ok=True)  # there is nothing to go on from
+        if not self.opt.num_evaluations:
+            self.keeper.forget()
         raise error
 
     def _keep(self, error: BaseException | None) -> BaseException | None:
@@ -143,8 +143,9 @@ class Driver:
             self._fill()
             if not (self.flying or self.queued or self.buffer):
                 return "budget"  # nothing is left that may be asked
+            most = _FLUSH_SECONDS if self.buffer else _LOOK_SECONDS
             with self.interrupts.allowed():
-                self.evaluator.wait(self._time_left())
+                self.evaluator.wait(min(most, self._time_left()))
             outcomes = self.evaluator.collect()
             self.flying -= len(outcomes)
             self.buffer += outcomes
@@ -155,16 +156,16 @@ class Driver:
                         stop = self.on_generation()
                     if stop:
                         return "callback"
-                if time.monotonic() - self.saved > self.checkpoint_seconds:
+                if self.keeper.due():
                     self._save()
                 reason = self._reason()
             if self._time_left() == 0:
                 reason = reason or "max_time"
         return reason
 
-    def _time_left(self) -> float | None:
+    def _time_left(self) -> float:
         if self.limits.max_time is None:
-            return None
+            return math.inf
         return max(0.0, self.begun + self.limits.max_time - time.monotonic())
 
     def _reason(self) -> str:
@@ -219,8 +220,8 @@ class Driver:
         """Tell what is in the buffer; whether the center was updated."""
         self.flushed = time.monotonic()
         outcomes, self.buffer = self.buffer, []
-        oldest = self.opt.generation - LATE_WINDOW
-        known = [o for o in outcomes if o.id >> SLOT_BITS >= oldest]
+        self.keeper.changed |= bool(outcomes)
+        known = [o for o in outcomes if o.id >> SLOT_BITS >= self.opt.generation - LATE_WINDOW]
         self.stale += len(outcomes) - len(known)
         told = [(o.id, o.value) for o in known if o.value is not None]
         lost = [o for o in known if o.value is None]
@@ -230,11 +231,7 @@ class Driver:
             self.on_values(len(told))
         if lost:
             updated |= self.opt.discard([o.id for o in lost]).updated
-            self._warn(
-                WorkerLostWarning,
-                f"{len(lost)} evaluations were given up: {lost[0].lost}; their pairs are dropped "
-                "(minimize's result counts them in `nlost`)",
-            )
+            self._warn_of_loss(lost[0])
         self.lost_in_a_row = 0 if told else self.lost_in_a_row + len(lost)
         return updated
 
@@ -246,21 +243,16 @@ class Driver:
             self.opt.tell([i for i, _ in finite], [v for _, v in finite])
             raise
 
+    def _warn_of_loss(self, lost: Outcome) -> None:
+        text = f"an evaluation was given up: {lost.lost} (`nlost` of the result counts them)"
+        self._warn(WorkerLostWarning, text)
+
     def _warn(self, category: type[BGSWarning], message: str) -> None:
         Warner(self).issue([(category, message)])  # type: ignore[arg-type]  # of it, only `warned`
 
-    def _save(self, *, first: bool = False) -> None:
-        """Write the checkpoint, if one is wanted; only the first failure to is an error."""
-        self.saved = time.monotonic()
-        if self.checkpoint is None:
-            return
-        try:
-            self.opt.save(self.checkpoint)
-        except OSError as error:
-            if first:
-                raise
-            text = f"checkpoint: {self.checkpoint} stays as it was, as saving failed ({error})"
-            self._warn(BGSWarning, text)
+    def _save(self) -> None:
+        if trouble := self.keeper.save(self.opt):
+            self._warn(BGSWarning, trouble)
 
     def _final(self) -> tuple[FloatArray, bool]:
         """Values of the point to be returned, but for lost ones; False if interrupted."""
@@ -275,11 +267,14 @@ class Driver:
                 self.evaluator.submit(fresh)
                 flying += len(fresh)
                 with self.interrupts.allowed():
-                    self.evaluator.wait(self._time_left())
+                    self.evaluator.wait(min(_LOOK_SECONDS, self._time_left()))
                 outcomes = self._finals()
                 flying -= len(outcomes)
                 values |= {o.id: o.value for o in outcomes if o.value is not None}
-                self.on_values(len(outcomes))
+                if lost := [o for o in outcomes if o.value is None]:
+                    self.lost += len(lost)
+                    self._warn_of_loss(lost[0])
+                self.on_values(len(outcomes) - len(lost))
         except KeyboardInterrupt:
             whole = False
         except Stuck:

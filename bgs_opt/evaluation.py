@@ -115,7 +115,7 @@ class Evaluator(Protocol):
         """Take jobs."""
         ...
 
-    def wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait until something has finished, for up to ``seconds``; or evaluate, here.
 
         Where KeyboardInterrupt may come: it loses at most the evaluation that it hits.
@@ -159,7 +159,7 @@ class Local:
         """Take jobs."""
         self.queue.extend(jobs)
 
-    def wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float) -> None:
         """Evaluate what was submitted."""
         jobs = [self.queue.popleft() for _ in range(len(self.queue))]
         if not jobs:

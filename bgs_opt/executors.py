@@ -54,11 +54,10 @@ def evaluator_for(
     return Local(objective, vectorized=vectorized)
 
 
-def _wait_for(futures: Iterable[Future[Any]], limits: Iterable[float | None]) -> None:
+def _wait_for(futures: Iterable[Future[Any]], limits: Iterable[float]) -> None:
     """Wait until one future is done or the least of the limits, in seconds, is over."""
-    pending = list(futures)
-    if pending:
-        least = min((max(0.0, limit) for limit in limits if limit is not None), default=None)
+    if pending := list(futures):
+        least = max(0.0, min(limits))
         concurrent.futures.wait(pending, least, concurrent.futures.FIRST_COMPLETED)
 
 
@@ -107,7 +106,7 @@ class _Pooled:
                 raise
             self.running[future] = _Task(job, None if self.tells else time.monotonic())
 
-    def wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float) -> None:
         limits = [seconds]
         if self.timeout is not None:
             now = time.monotonic()
@@ -218,7 +217,7 @@ class _Processes:
             if worker.idle and self.waiting and worker.start(self.waiting[0]):
                 self.waiting.popleft()
 
-    def wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float) -> None:
         now = time.monotonic()
         deadlines = [worker.deadline(self.timeout) for worker in self.workers]
         limits = [d - now for d in deadlines if d is not None]

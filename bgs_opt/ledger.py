@@ -20,24 +20,23 @@ from bgs_opt.errors import (
 )
 from bgs_opt.pairs import source_of
 from bgs_opt.protocols import Directions, FloatArray, IntArray
-from bgs_opt.state import ASKED, TOLD, Generation, State
+from bgs_opt.state import ASKED, DISCARDED, RETURNED, TOLD, Generation, State
 from bgs_opt.update import Event
-from bgs_opt.validation import wrong_type, wrong_value
+from bgs_opt.validation import as_array, wrong_type, wrong_value
 
 __all__ = ["Ledger", "TellReport", "Warner", "ids_of", "values_of"]
 
 
-def ids_of(candidates: Candidates | npt.ArrayLike) -> IntArray:
-    """Ids of what was evaluated, shape (n,)."""
+def ids_of(candidates: Candidates | npt.ArrayLike, entropy: int) -> IntArray:
+    """Ids of what was evaluated, shape (n,); Candidates must be of the run with this entropy."""
     if isinstance(candidates, Candidates):
+        if candidates.entropy != entropy:
+            raise UnknownCandidateError("candidates: they were asked of another run")
         return candidates.ids
     expected = "Candidates or a 1-D array of their ids (int64)"
     if isinstance(candidates, (int, np.integer)) and not isinstance(candidates, bool):
         candidates = [int(candidates)]
-    try:
-        ids = np.asarray(candidates)
-    except (TypeError, ValueError):
-        wrong_type("candidates", expected, candidates)
+    ids = as_array("candidates", expected, candidates)
     if ids.size == 0 and ids.ndim == 1:
         return ids.astype(np.int64)
     if ids.dtype.kind not in "iu":
@@ -50,12 +49,7 @@ def ids_of(candidates: Candidates | npt.ArrayLike) -> IntArray:
 def values_of(values: npt.ArrayLike, count: int, on_failure: str) -> FloatArray:
     """Checked copy of the told values, float64, shape (n,)."""
     expected = f"{count} real numbers, one for each candidate"
-    if isinstance(values, np.ma.MaskedArray):
-        wrong_type("values", expected + ", not a masked array", values)
-    try:
-        array: np.ndarray[Any, Any] = np.asarray(values)
-    except (TypeError, ValueError):
-        wrong_type("values", expected, values)
+    array = as_array("values", expected, values)
     if array.ndim == 0 and array.dtype.kind in "fiu" and count == 1:
         array = array.reshape(1)
     if array.size and array.dtype.kind not in "fiu":
@@ -105,9 +99,9 @@ class Ledger:
             slots = ids[where] & ((1 << SLOT_BITS) - 1)
             told = None if values is None else values[where]
             work.append((generation, *self._check(generation, slots, told)))
-        late = known = new = 0
+        late, known, new = 0, len(ids), 0
         for generation, slots, told, lost in work:
-            known += int(np.count_nonzero(numbers == generation.number)) - len(slots) - len(lost)
+            known -= len(slots) + len(lost)
             new += len(slots) + len(lost)
             late += self._record(generation, slots, told, lost)
         return new, late, known
@@ -145,7 +139,8 @@ class Ledger:
         if values is None:
             return unique[status == ASKED], None, np.empty(0, np.int64)
         picked = values[first]
-        known = np.where(status == TOLD, generation.values[unique], picked)
+        told = (status == TOLD) | (status == RETURNED)
+        known = np.where(told, generation.values[unique], picked)
         clash = ~_same(values, known[inverse])
         if clash.any():
             at = int(np.flatnonzero(clash)[0])
@@ -154,7 +149,7 @@ class Ledger:
                 f"value {known[inverse[at]]!r} already; got {values[at]!r}"
             )
         fresh = status == ASKED
-        lost = (status != ASKED) & (status != TOLD)
+        lost = status == DISCARDED
         order = np.concatenate([picked[fresh], picked[lost]])
         return unique[fresh], order, unique[lost]
 
@@ -173,7 +168,8 @@ class Ledger:
         generation.settle(slots, fresh)
         if len(lost):  # given up before: known from now on, but its pair stays dropped
             generation.values[lost] = values[len(slots) :]
-        late += len(lost)
+            generation.status[lost] = RETURNED
+        late += 0 if generation is state.open else len(lost)
         state.num_evaluations += len(slots) + len(lost)
         state.num_late += late
         bad = int(np.count_nonzero(~np.isfinite(values)))
@@ -197,7 +193,9 @@ class Ledger:
             return
         losses = np.where(finite, losses, np.inf)
         lowest = float(losses.min())
-        slot = int(slots[losses == lowest].min())
+        at = np.flatnonzero(losses == lowest)
+        at = at[np.argmin(slots[at])]
+        slot, lowest = int(slots[at]), float(losses[at])  # -0.0 equals 0.0: its own sign
         name = slot + (generation.number << SLOT_BITS)
         if (lowest, name) >= (state.best_value, state.best_id if state.best_id >= 0 else name + 1):
             return
@@ -209,7 +207,7 @@ class Ledger:
         """Let go of a closed generation's center when nothing can come any more."""
         if generation is self.state.open or self.config.options.late == "use":
             return
-        if not len(generation.outstanding()):
+        if generation.settled:
             generation.center = generation.probe = None
 
 

@@ -23,7 +23,7 @@ from bgs_opt.evaluation import Objective
 from bgs_opt.executors import evaluator_for
 from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
-from bgs_opt.start import checkpoint_of, resumed, start_of
+from bgs_opt.start import Keeper, checkpoint_of, resumed, start_of
 from bgs_opt.validation import flag, integer, real, wrong_type, wrong_value
 
 __all__ = ["minimize"]
@@ -173,12 +173,12 @@ def minimize(
         evaluator_for, objective, workers, vectorized=vectorized, timeout=timeout,
         retries=integer("retries", retries, 0),
     )  # fmt: skip
-    seconds = real("checkpoint_seconds", checkpoint_seconds, 0)
+    keeper = Keeper(path, real("checkpoint_seconds", checkpoint_seconds, 0))
     flag("asynchronous", asynchronous)
     with _bar(flag("progress", progress), opt) as bar:
         driver = Driver(
             opt, make, dataclasses.replace(limits, reserve=reserve), lambda: _call(callback, opt),
-            bar.update, path, seconds, asynchronous, pass_seed,
+            bar.update, keeper, asynchronous, pass_seed,
         )  # fmt: skip
         reason, values = driver.run()
     return _result(opt, driver, reason, values)
@@ -263,6 +263,7 @@ def _result(opt: BGS, driver: Driver, reason: str, values: FloatArray) -> Any:
         opt, status=status, success=success, message=message, history=opt.history
     )
     result.nfev += len(values) + driver.stale
+    result.nlost += driver.lost
     if len(values):
         result.fun = float(values.mean())
         many = len(values) > 1

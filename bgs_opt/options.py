@@ -7,11 +7,10 @@ checkpoint is what is registered here.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from bgs_opt.bounds import BOUND_MODES
 from bgs_opt.directions import QR, Factorised, Gaussian, GaussianTable, Rademacher
@@ -160,7 +159,7 @@ class Options:
             flag("noisy", self.noisy)
         integer("start_evaluations", self.start_evaluations, 0, 1 << 20)
         schedule = self.learning_rate_schedule
-        if schedule is not None and not callable(schedule):
+        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
             wrong_type("learning_rate_schedule", "a callable of the generation or None", schedule)
 
     @property
@@ -178,7 +177,7 @@ def layout_of(layout: Layout | None, dim: int) -> dict[str, tuple[int, ...]]:
         wrong_type("layout", "a mapping of block names to shapes", layout)
     checked = {}
     for name, shape in layout.items():
-        if not isinstance(shape, (tuple, list)):
+        if not isinstance(name, str) or not isinstance(shape, (tuple, list)):  # type: ignore[redundant-expr]
             wrong_type("layout", "a mapping of str to tuples of int", layout)
         checked[name] = tuple(integer(f"layout[{name!r}]", side, 1) for side in shape)
     total = sum(math.prod(shape) for shape in checked.values())
@@ -214,6 +213,6 @@ def optimizer_of(optimizer: str | Optimizer) -> Optimizer | None:
 
 def selection_of(selection: str | float) -> float:
     """Weight of the mean in the selection key: by name, or any number >= 0."""
-    if isinstance(selection, (int, float, np.floating)) and not isinstance(selection, bool):
+    if isinstance(selection, numbers.Real) and not isinstance(selection, bool):
         return real("selection", selection, 0)
     return SELECTIONS[choice("selection", selection, tuple(SELECTIONS))]

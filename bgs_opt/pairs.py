@@ -70,18 +70,19 @@ def _pair_rewards(
     bad = told & ~np.isfinite(rewards)
     shape = (max(number, 0), generation.repeats, 2)
     span = slice(generation.num_center, generation.num_center + 2 * generation.repeats * shape[0])
+    if not bad.any() and told.all() and not generation.left[: shape[0]].any():  # nothing amiss
+        means = (rewards[span].reshape(shape) / generation.repeats).sum(axis=1)
+        return np.arange(shape[0]), means[:, 0], means[:, 1]
     there, failed = told[span].reshape(shape), bad[span].reshape(shape)
-    usable = (generation.left[: shape[0]] == 0) & there.any(axis=1).all(axis=1)
+    usable = (generation.left[: shape[0]] == 0) & there.all(axis=(1, 2))
     if config.options.on_failure == "worst":
-        usable &= (there & ~failed).any(axis=(1, 2))
+        usable &= ~failed.all(axis=(1, 2))  # a pair without any finite value says nothing
         filled = np.where(failed, worst, rewards[span].reshape(shape))
     else:
         usable &= ~failed.any(axis=(1, 2))
         filled = rewards[span].reshape(shape)
     index = np.flatnonzero(usable)
-    filled, there = filled[index], there[index]
-    counts = there.sum(axis=1)
-    means = (np.where(there, filled, 0.0) / counts[:, None, :]).sum(axis=1)
+    means = (filled[index] / generation.repeats).sum(axis=1)
     return index, means[:, 0], means[:, 1]
 
 

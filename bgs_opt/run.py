@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -39,11 +40,14 @@ class Run:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            return {"config": self._config, "state": self._state}
+            # a copy: pickle reads it after the lock was let go
+            return {"config": self._config, "state": copy.deepcopy(self._state)}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         self._assemble(saved["config"], saved["state"])
-        self._state.center.flags.writeable = False
+        for array in (self._state.center, self._state.best_x):
+            if array is not None:
+                array.flags.writeable = False
 
     def __repr__(self) -> str:
         return (

@@ -1,9 +1,10 @@
-"""Where a run of minimize() starts: at x0 with a sigma, or from its checkpoint."""
+"""Where a run of minimize() starts: at x0 with a sigma, or from the file that it is kept in."""
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bgs_opt.config import bounds_of
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import real_vector, wrong_type, wrong_value
 
-__all__ = ["SIGMA_SHARE", "checkpoint_of", "resumed", "start_of"]
+__all__ = ["SIGMA_SHARE", "Keeper", "checkpoint_of", "resumed", "start_of"]
 
 SIGMA_SHARE = 0.3
 """Start sigma as a share of the bounds' half width, or of the size of x0 without bounds."""
@@ -95,3 +96,38 @@ def resumed(opt: BGS, path: Path, *, seeded: bool) -> BGS:
         )  # fmt: skip
     kept.set_budget(opt.budget)
     return kept
+
+
+class Keeper:
+    """Keeps a run in its checkpoint, if it has one."""
+
+    def __init__(self, path: Path | None, seconds: float) -> None:
+        self.path, self.seconds = path, seconds
+        self.new = path is not None and not path.exists()
+        self.changed = False  # since it was written
+        self.written = 0.0
+
+    def start(self, opt: BGS) -> None:
+        """Write the file for the first time, which shows that it can be written."""
+        self.written = time.monotonic()
+        if self.path is not None:
+            opt.save(self.path)
+
+    def due(self) -> bool:
+        """Whether it is time to write it again."""
+        return self.changed and time.monotonic() - self.written > self.seconds
+
+    def save(self, opt: BGS) -> str:
+        """Write it; what went wrong, if anything, is no reason to end a run."""
+        self.written, self.changed = time.monotonic(), False
+        if self.path is not None:
+            try:
+                opt.save(self.path)
+            except OSError as error:
+                return f"checkpoint: {self.path} stays as it was, as saving failed ({error})"
+        return ""
+
+    def forget(self) -> None:
+        """Remove the file of a run that has found nothing, if there was none before."""
+        if self.new and self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ __all__ = [
     "ASKED",
     "DISCARDED",
     "HISTORY",
+    "RETURNED",
     "TOLD",
     "Best",
     "Generation",
@@ -21,7 +22,7 @@ __all__ = [
     "record_history",
 ]
 
-ASKED, TOLD, DISCARDED = 0, 1, 2
+ASKED, TOLD, DISCARDED, RETURNED = 0, 1, 2, 3  # RETURNED: told after it was discarded
 HISTORY = (
     "generation",
     "evaluations",
@@ -79,6 +80,12 @@ class Generation:
     def complete(self) -> bool:
         """Whether the update can run."""
         return self.center_left == 0 and self.resolved >= self.target
+
+    @property
+    def settled(self) -> bool:
+        """Whether no value can come any more, not even of a discarded candidate."""
+        status = self.status[: self.asked]
+        return not bool(((status == ASKED) | (status == DISCARDED)).any())
 
     def hand_out(self, count: int) -> IntArray:
         """Next ``count`` slots."""

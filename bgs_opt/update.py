@@ -96,6 +96,19 @@ def _next(config: Config, state: State, number: int) -> Generation:
     )  # fmt: skip
 
 
+def _mean(values: FloatArray) -> float:
+    """Mean of finite numbers; their sum may lie beyond the largest float."""
+    largest = float(np.abs(values).max())
+    if largest < 1e290:
+        return float(values.mean())
+    return float((values / largest).mean()) * largest
+
+
+def _difference(plus: FloatArray, minus: FloatArray) -> float:
+    """Mean of ``|R+ - R-|``; 0 for no pairs."""
+    return 2 * _mean(np.abs(plus / 2 - minus / 2)) if len(plus) else 0.0
+
+
 def _plain_step(
     config: Config, state: State, optimizer: Optimizer, pairs: Pairs, centers: FloatArray
 ) -> tuple[FloatArray, float]:
@@ -103,13 +116,13 @@ def _plain_step(
     options = config.options
     accepted = None
     if options.acceptance is not None and len(centers):
-        accepted = acceptance(pairs.plus, pairs.minus, float(centers.mean()), options.acceptance)
+        accepted = acceptance(pairs.plus, pairs.minus, _mean(centers), options.acceptance)
     weights = direction_weights(
         pairs.plus, pairs.minus, top_k=config.top_k, mean_weight=config.mean_weight,
         reward_scale=options.reward_scale, accepted=accepted,
     )  # fmt: skip
     kept = weights != 0
-    difference = float(np.abs(pairs.plus - pairs.minus)[kept].mean()) if kept.any() else 0.0
+    difference = _difference(pairs.plus[kept], pairs.minus[kept])
     gradient = pairs.weighted_sum(weights, config.dim, config.dtype)
     if isinstance(config.sigma_rule, CumulativeAdaptation) and state.path is not None:
         state.sigma, state.path = config.sigma_rule.update(
@@ -121,6 +134,8 @@ def _plain_step(
     if options.learning_rate_schedule is not None:
         rate *= float(options.learning_rate_schedule(state.open.number))
     delta, state.optimizer = optimizer.step(gradient, state.optimizer, rate)
+    if delta is not gradient:  # perhaps memory that the optimizer keeps
+        delta = np.array(delta)
     return delta, difference
 
 
@@ -136,7 +151,7 @@ def _automatic_step(
     delta = automatic.update(
         rule, center, -pairs.plus, -pairs.minus, -centers, combine, state.open.spent
     )
-    return delta, float(np.abs(pairs.plus - pairs.minus).mean())
+    return delta, _difference(pairs.plus, pairs.minus)
 
 
 def _move(config: Config, state: State, delta: FloatArray) -> float:
@@ -247,7 +262,7 @@ def _record(
     sign = 1.0 if config.maximize else -1.0
     both = np.concatenate([pairs.plus, pairs.minus])
     mean = sign * float(np.mean(both / len(both)) * len(both)) if len(both) else math.nan
-    center = sign * float(centers.mean()) if len(centers) else math.nan
+    center = sign * _mean(centers) if len(centers) else math.nan
     state.last_step, state.recent_value = length, mean
     best = -state.best_value if config.maximize else state.best_value
     row: tuple[Any, ...] = (
@@ -259,7 +274,7 @@ def _record(
 
 def _archive(state: State, closing: Generation) -> None:
     """Remember the ids of the last generations; a center only while something may still come."""
-    if not len(closing.outstanding()):
+    if closing.settled:
         closing.center = closing.probe = None
     state.closed = [*state.closed, closing][-LATE_WINDOW:]
 

@@ -14,6 +14,7 @@ from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import FloatArray
 
 __all__ = [
+    "as_array",
     "choice",
     "describe",
     "flag",
@@ -29,7 +30,10 @@ def describe(value: object) -> str:
     """Short description of what came: repr for scalars, type and shape for arrays."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # an int of 5,000 digits, or whatever the caller's class raises
+        return f"a {type(value).__name__} that cannot be printed"
     text = text if len(text) <= 60 else text[:57] + "..."
     return f"{text} ({type(value).__name__})"
 
@@ -99,18 +103,23 @@ def choice(name: str, value: object, valid: Collection[str]) -> str:
     return value
 
 
+def as_array(name: str, expected: str, value: object) -> npt.NDArray[Any]:
+    """``np.asarray``; whatever the conversion raises is a wrong type, as is a masked array."""
+    if isinstance(value, np.ma.MaskedArray):
+        wrong_type(name, expected + ", not a masked array", value)
+    try:
+        return np.asarray(value)
+    except Exception:  # a torch tensor that requires a gradient raises RuntimeError
+        wrong_type(name, expected, value)
+
+
 def real_vector(name: str, value: npt.ArrayLike) -> FloatArray:
     """Return a contiguous copy of a 1-D vector of real numbers, float32 or float64.
 
     Integers become float64; float32 stays float32.
     """
     expected = "a 1-D array of real numbers (float32, float64 or integers)"
-    if isinstance(value, np.ma.MaskedArray):
-        wrong_type(name, expected + ", not a masked array", value)
-    try:
-        array: npt.NDArray[Any] = np.asarray(value)
-    except (TypeError, ValueError):
-        wrong_type(name, expected, value)
+    array = as_array(name, expected, value)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype.newbyteorder("=") not in (np.dtype(np.float32), np.dtype(np.float64)):

@@ -28,8 +28,8 @@ class TestHadamard(SamplerConformance):
 @DTYPES
 def test_the_transform_is_the_product_with_the_hadamard_matrix(bits, dtype):
     size = 1 << bits
-    x = np.random.default_rng(bits).integers(-100, 100, (3, 2, size))
-    expected = x @ hadamard(size, dtype=np.int64) if size > 1 else x
+    x = np.random.default_rng(bits).integers(-100, 100, (3, 2, size)).astype(np.float64)
+    expected = x @ hadamard(size, dtype=np.float64) if size > 1 else x
     before = x.astype(dtype)
     given = before.copy()
     out = hadamard_transform(given)
@@ -104,9 +104,9 @@ class Recorder:
 
 
 def times_hadamard(rows: np.ndarray) -> np.ndarray:
-    """rows @ H, dense; the largest tile by the transform (tested against dense above)."""
+    """rows @ H, dense; long rows by the transform (tested against dense above)."""
     size = rows.shape[1]
-    if size > 4096:
+    if size > 2048:
         return hadamard_transform(rows.astype(np.float64)).astype(np.int64)
     dense = hadamard(size, dtype=np.float64) if size > 1 else np.ones((1, 1))
     return (rows.astype(np.float64) @ dense).astype(np.int64)
@@ -127,7 +127,7 @@ def test_the_rows_are_those_of_the_dense_product_but_for_the_sign_of_a_row(
 ):
     recorder = Recorder(monkeypatch)
     bound = Hadamard().bind(dim, 8, np.dtype(dtype), ENTROPY, {})
-    count = min(dim, bound.ensemble_size, 16 if dim > 4096 else 128)
+    count = min(dim, bound.ensemble_size, 16 if dim > 2048 else 128)
     fast = rows_of(bound, 3, np.arange(count), dtype)
     assert len(recorder.forms) == 1
     within = np.arange(count) ^ bound._ensemble(3, 0).base

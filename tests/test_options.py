@@ -32,8 +32,9 @@ MATRIX = {"w": (3, 4)}
 @pytest.mark.parametrize(
     ("name", "dim", "kind"),
     [
-        ("orthogonal", 1, QR), ("orthogonal", QR_LIMIT, QR), ("orthogonal", QR_LIMIT + 1, Hadamard),
-        ("qr", 10**6, QR), ("hadamard", 1, Hadamard), ("gaussian", 12, Gaussian),
+        ("orthogonal", 1, QR), ("orthogonal", QR_LIMIT, QR), ("qr", 10**6, QR),
+        ("orthogonal", QR_LIMIT + 1, Hadamard), ("hadamard", 1, Hadamard),
+        ("gaussian", 12, Gaussian),
         ("gaussian_table", 12, GaussianTable), ("rademacher", 12, Rademacher),
         ("factorised", 12, Factorised),
     ],
@@ -111,8 +112,8 @@ def test_a_layout_is_copied_and_its_shapes_become_tuples():
 
 
 @pytest.mark.parametrize(
-    "layout", [{"w": (3, 4)}, {}, {"w": (15, 0)}, {"w": (-3, -5)}, {"w": 15}, {"w": "ab"}, [(3, 5)],
-               {"w": (3.0, 5)}, {"w": (3, None)}],
+    "layout", [{"w": (3, 4)}, {}, {"w": (15, 0)}, {"w": (-3, -5)}, {"w": 15}, {"w": "ab"},
+               [(3, 5)], {"w": (3.0, 5)}, {"w": (3, None)}],
 )  # fmt: skip
 def test_a_layout_that_does_not_make_up_the_vector_is_refused(layout):
     with pytest.raises((ArgumentValueError, ArgumentTypeError), match="^layout"):

@@ -33,10 +33,10 @@ def test_linear_decay_is_a_straight_line_and_then_flat():
 @pytest.mark.parametrize(
     ("make", "name", "good"),
     [
-        (lambda v: ExponentialDecay(v), "rate", 1.0),
+        (ExponentialDecay, "rate", 1.0),
         (lambda v: ExponentialDecay(0.5, v), "floor", 1.0),
         (lambda v: LinearDecay(3, v), "final", 1.0),
-        (lambda v: CumulativeAdaptation(v), "damping", 1e9),
+        (CumulativeAdaptation, "damping", 1e9),
     ],
 )
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "1", None, True, 1j])
