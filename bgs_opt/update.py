@@ -64,7 +64,8 @@ def first_generation(config: Config, center: FloatArray) -> State:
 
 def _start_automatic(config: Config, state: State, noise: float | None) -> None:
     low, high = config.low, config.high
-    boxed = low is not None and high is not None and np.isfinite(high - low).all()
+    with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
+        boxed = low is not None and high is not None and np.isfinite(high - low).all()
     state.automatic = automatic.init(
         config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype,
         exact=isinstance(config.sampler, QR), floor=_floor(config, state.center),
