@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -484,6 +485,7 @@ class Calls(RuleBasedStateMachine):
         assert self.opt.history["generation"].tolist() == list(range(self.model.number))
 
 
+@pytest.mark.no_cover  # it runs no line that the other tests do not, half a million times
 def test_any_sequence_of_calls_keeps_every_promise(tmp_path, monkeypatch):
     monkeypatch.setattr(Calls, "folder", str(tmp_path))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # durable is not the matter here
