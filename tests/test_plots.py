@@ -1,5 +1,6 @@
 """plot_run: what is drawn is the history, and every history can be drawn."""
 
+import os
 import subprocess
 import sys
 
@@ -249,5 +250,6 @@ import matplotlib
 print(before, "matplotlib.pyplot" in sys.modules, matplotlib.rcParams == matplotlib.rcParamsOrig)
 """
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    plain = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False", "True"]

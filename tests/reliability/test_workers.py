@@ -516,6 +516,15 @@ def test_time_in_the_queue_of_a_shared_executor_does_not_count(tmp_path, watched
     assert_same_run(result)
 
 
+def test_the_time_that_a_pool_takes_to_start_is_not_the_evaluations(tmp_path, watched):
+    """A process pool says that its first jobs run while their processes start."""
+    objective = Unloadable(tmp_path, "sleep", 1)
+    with watched(2.0), process_pool(1) as executor:
+        result = minimize(objective, **RUN, workers=executor, timeout=TIMEOUT)
+    assert result.nlost == 0
+    assert_same_run(result)
+
+
 class Silent(Executor):
     """An executor of which nobody learns what is running, as Dask's."""
 
@@ -748,10 +757,12 @@ def child(folder: Path, objective, how: dict):
     (folder / "objective").write_bytes(pickle.dumps(objective))
     script = folder / "script.py"
     script.write_text(CHILD)
+    # coverage would write warnings of its own when it is killed
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     program = subprocess.Popen(
         [sys.executable, str(script), str(folder), json.dumps(how)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT,
+        env={**plain, "PYTHONPATH": str(ROOT)}, cwd=ROOT,
     )  # fmt: skip
     try:
         assert program.stdout.readline() == "ready\n"
