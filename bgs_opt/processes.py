@@ -15,6 +15,7 @@ import multiprocessing.connection
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -235,6 +236,9 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError, ValueError):
             self._process.kill()
+        if sys.version_info < (3, 11):  # python/cpython#94777: who writes to a dead process waits
+            with contextlib.suppress(OSError, AttributeError):
+                self._executor._call_queue._reader.close()
 
     def leave(self) -> None:
         """Tell an idle process that it may end; :meth:`close` is still to come."""
