@@ -237,8 +237,9 @@ class Worker:
         with contextlib.suppress(OSError, ValueError):
             self._process.kill()
         if sys.version_info < (3, 11):  # python/cpython#94777: who writes to a dead process waits
-            with contextlib.suppress(OSError, AttributeError):
-                self._executor._call_queue._reader.close()
+            queue = getattr(self._executor, "_call_queue", None)
+            if queue is not None:
+                queue._reader.close()
 
     def leave(self) -> None:
         """Tell an idle process that it may end; :meth:`close` is still to come."""
