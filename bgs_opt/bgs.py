@@ -197,12 +197,13 @@ class BGS(Run):
             return self._settle(ids_of(candidates, self._config.entropy), None)
 
     def _settle(self, ids: IntArray, values: FloatArray | None) -> TellReport:
+        factors = self._config.factors(self._state.open.number)
         ledger = Ledger(self._config, self._state, self._directions)
         accepted, late, repeated = ledger.settle(ids, values)
         events = ledger.events
         updated = False
         if self._state.open.complete and self._state.open.asked:
-            events += close_generation(self._config, self._state, self._directions)
+            events += close_generation(self._config, self._state, self._directions, factors)
             self._state.center.flags.writeable = False
             updated = True
         Warner(self._state).issue(events)

@@ -212,8 +212,8 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[A
             f"{info.filename}: expected {rest} bytes of plain numbers; its header claims shape "
             f"{shape} of {dtype}"
         )
-    array = np.frombuffer(data.getbuffer(), dtype, offset=data.tell()).reshape(shape)
-    return array.copy()
+    numbers = np.frombuffer(data.getbuffer(), dtype, offset=data.tell())
+    return np.array(numbers.reshape(shape))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Config, State]:

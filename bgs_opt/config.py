@@ -7,7 +7,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from bgs_opt.options import (
     selection_of,
 )
 from bgs_opt.protocols import FloatArray, Layout, Optimizer, Sampler, Schedule
-from bgs_opt.sigma import CumulativeAdaptation
+from bgs_opt.sigma import CumulativeAdaptation, factor
 from bgs_opt.streams import SeedLike, entropy_of
 from bgs_opt.validation import (
     as_array,
@@ -33,9 +33,16 @@ from bgs_opt.validation import (
     wrong_value,
 )
 
-__all__ = ["Config", "bounds_of", "configure"]
+__all__ = ["Config", "Factors", "bounds_of", "configure"]
 
 SigmaRule = Schedule | CumulativeAdaptation | None
+
+
+class Factors(NamedTuple):
+    """What the schedules say of an update."""
+
+    rate: float
+    sigma: float  # of the generation after it
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +80,14 @@ class Config:
         low = self.options.min_sigma or max(1e-15 * self.sigma, float(info.tiny))
         high = self.options.max_sigma or 1e6 * self.sigma
         return low, min(high, float(info.max) / 1e3 / math.sqrt(self.dim))
+
+    def factors(self, generation: int) -> Factors:
+        """Ask the schedules, which are the user's code and may fail: before anything changes."""
+        rule = None if isinstance(self.sigma_rule, CumulativeAdaptation) else self.sigma_rule
+        return Factors(
+            factor("learning_rate_schedule", self.options.learning_rate_schedule, generation),
+            factor("sigma_rule", rule, generation + 1),
+        )
 
 
 def bounds_of(
@@ -217,6 +232,7 @@ def configure(
     if num_directions is None:
         num_directions = min(dim, 1000) if rule is None else _default_directions(dim, budget)
     num_directions = integer("num_directions", num_directions, 1, 1 << 24)
+    integer("min_valid", options.min_valid, 1, 1 if rule is None else num_directions)
     if top_k is None:
         top_k = -(-num_directions // 2)
     if rule is not None and learning_rate is None:

@@ -95,9 +95,10 @@ class Options:
         Decay of the moving average of the center, in [0, 1); 0 keeps no average.
     on_failure : {"worst", "drop", "raise"}
         A NaN or infinite value counts as the worst finite one of its generation, drops its
-        pair, or is refused by ``tell``.
+        pair, or is refused by ``tell``. A pair without any finite value is dropped in any case.
     min_valid : int
-        Fewer usable pairs than this: no step.
+        Fewer usable pairs than this: no step. At most ``num_directions``; 1 with
+        ``optimizer="auto"``, some of whose generations have a single pair.
     max_skipped : int
         After so many generations without a step in a row, ``ask`` raises SearchStalledError.
     late : {"ignore", "use"}
@@ -109,7 +110,7 @@ class Options:
     min_sigma, max_sigma : float, optional
         Floor and ceiling of sigma; by default 1e-15 and 1e6 times the start.
     learning_rate_schedule : Schedule, optional
-        Factor on the learning rate by generation.
+        Factor >= 0 on the learning rate by generation.
     noisy : bool, optional
         Whether the objective is noisy. None: found by ``start_evaluations``.
     start_evaluations : int

@@ -79,7 +79,7 @@ def _two_loop(state: AutomaticState, gradient: Array, first: float) -> Array:
     q = q * first
     for i, alpha, rho in reversed(done):
         q = q + state.s_pairs[i] * (alpha - rho * float(state.y_pairs[i] @ q))
-    return q
+    return np.asarray(q)
 
 
 def retreat(state: AutomaticState, center: Array) -> Array:

@@ -13,10 +13,17 @@ from dataclasses import dataclass
 
 from array_api_compat import array_namespace
 
-from bgs_opt.protocols import Array
+from bgs_opt.protocols import Array, Schedule
 from bgs_opt.validation import integer, real
 
-__all__ = ["CumulativeAdaptation", "ExponentialDecay", "LinearDecay", "clamp"]
+__all__ = ["CumulativeAdaptation", "ExponentialDecay", "LinearDecay", "clamp", "factor"]
+
+
+def factor(name: str, schedule: Schedule | None, generation: int) -> float:
+    """Checked factor of a schedule; 1 without one."""
+    if schedule is None:
+        return 1.0
+    return real(f"{name}({generation})", schedule(generation), 0)
 
 
 @dataclass(frozen=True)

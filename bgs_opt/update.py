@@ -15,7 +15,7 @@ from bgs_opt import automatic
 from bgs_opt.automatic import AutomaticState
 from bgs_opt.averaging import moving_average
 from bgs_opt.bounds import clip
-from bgs_opt.config import Config
+from bgs_opt.config import Config, Factors
 from bgs_opt.directions import QR
 from bgs_opt.errors import BGSWarning, SigmaClampedWarning, SkippedUpdateWarning
 from bgs_opt.gradient import norm
@@ -111,8 +111,9 @@ def _difference(plus: FloatArray, minus: FloatArray) -> float:
 
 
 def _plain_step(
-    config: Config, state: State, optimizer: Optimizer, pairs: Pairs, centers: FloatArray
-) -> tuple[FloatArray, float]:
+    config: Config, state: State, optimizer: Optimizer, rate: float,
+    pairs: Pairs, centers: FloatArray,
+) -> tuple[FloatArray, float]:  # fmt: skip
     """Step 3-5 of the method: select, sum, follow. Returns delta and the kept difference."""
     options = config.options
     accepted = None
@@ -125,15 +126,12 @@ def _plain_step(
     kept = weights != 0
     difference = _difference(pairs.plus[kept], pairs.minus[kept])
     gradient = pairs.weighted_sum(weights, config.dim, config.dtype)
+    rate *= config.learning_rate
     if isinstance(config.sigma_rule, CumulativeAdaptation) and state.path is not None:
         state.sigma, state.path = config.sigma_rule.update(
             state.sigma, state.path, gradient, weights
         )
-    rate = config.learning_rate
-    if isinstance(config.sigma_rule, CumulativeAdaptation):
         rate *= state.sigma / config.sigma  # the step keeps its proportion to the search radius
-    if options.learning_rate_schedule is not None:
-        rate *= float(options.learning_rate_schedule(state.open.number))
     delta, state.optimizer = optimizer.step(gradient, state.optimizer, rate)
     if delta is not gradient:  # perhaps memory that the optimizer keeps
         delta = np.array(delta)
@@ -199,7 +197,9 @@ def _calibrate(config: Config, state: State, centers: FloatArray) -> None:
         _start_automatic(config, state, variance)
 
 
-def close_generation(config: Config, state: State, directions: Directions) -> list[Event]:
+def close_generation(
+    config: Config, state: State, directions: Directions, factors: Factors
+) -> list[Event]:
     """Run the update of a complete generation and open the next one.
 
     Parameters
@@ -207,6 +207,8 @@ def close_generation(config: Config, state: State, directions: Directions) -> li
     config, state : Config, State
         ``state`` is changed.
     directions : Directions
+    factors : Factors
+        What the schedules say of the open generation.
 
     Returns
     -------
@@ -232,23 +234,24 @@ def close_generation(config: Config, state: State, directions: Directions) -> li
             _move(config, state, automatic.failed(state.automatic, point, closing.spent))
     else:
         state.skipped = 0
-        if config.optimizer is not None:
-            delta, difference = _plain_step(config, state, config.optimizer, pairs, centers)
+        rule, plain = state.automatic, config.optimizer
+        if plain is not None:
+            delta, difference = _plain_step(config, state, plain, factors.rate, pairs, centers)
             length = _move(config, state, delta)
-        elif state.automatic is not None:
-            delta, difference = _automatic_step(config, state, state.automatic, pairs, centers)
+        elif rule is not None:
+            delta, difference = _automatic_step(config, state, rule, pairs, centers)
             length = _move(config, state, delta)
-        events += _next_sigma(config, state)
+        events += _next_sigma(config, state, factors.sigma)
     _record(config, state, pairs, centers, length, difference)
     _archive(state, closing)
     state.open = _next(config, state, closing.number + 1)
     return events
 
 
-def _next_sigma(config: Config, state: State) -> list[Event]:
+def _next_sigma(config: Config, state: State, factor_of_sigma: float) -> list[Event]:
     rule = config.sigma_rule
     if rule is not None and not isinstance(rule, CumulativeAdaptation):
-        state.sigma = config.sigma * float(rule(state.open.number + 1))
+        state.sigma = config.sigma * factor_of_sigma
     state.sigma, clamped = clamp(state.sigma, *config.sigma_limits)
     if not clamped:
         return []
@@ -292,6 +295,6 @@ def recommended(config: Config, state: State) -> FloatArray:
             point = clip(point, config.low, config.high)
     else:
         return state.center
-    point = point.astype(state.center.dtype, copy=False)
+    point = np.asarray(point, dtype=state.center.dtype)
     point.flags.writeable = False
     return point

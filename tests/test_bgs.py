@@ -18,12 +18,14 @@ from bgs_opt import (
 )
 from bgs_opt.averaging import moving_average
 from bgs_opt.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
     NonFiniteValueWarning,
     SearchStalledError,
     SigmaClampedWarning,
     SkippedUpdateWarning,
 )
-from tests.helpers import contents, deviation, play, slow_weights, sphere
+from tests.helpers import contents, deviation, fingerprint, play, slow_weights, sphere
 
 DIM = 6
 START = np.linspace(-1, 1.5, DIM)
@@ -587,6 +589,25 @@ def test_a_schedule_of_the_learning_rate_multiplies_the_step():
 
     halved = steps(lambda generation: 0.5 ** (generation + 1))
     np.testing.assert_allclose(halved / steps(None), [0.5, 0.25, 0.125], rtol=1e-9)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.5, "0.5", 1j, None, [1.0]])
+@pytest.mark.parametrize("which", ["learning_rate_schedule", "sigma_rule"])
+def test_a_schedule_that_goes_wrong_is_named_and_nothing_changes(which, bad):
+    def schedule(generation):
+        return bad if generation == 2 and broken else 1.0
+
+    arguments = {which: schedule} if which == "sigma_rule" else {}
+    options = Options(**({} if arguments else {which: schedule}))
+    opt = BGS(START, 0.1, num_directions=2, seed=1, options=options, **arguments)
+    broken = True
+    play(opt, 1 if arguments else 2)  # sigma is asked for the generation that follows
+    candidates, before = opt.ask(), fingerprint(opt)
+    with pytest.raises((ArgumentValueError, ArgumentTypeError), match=rf"{which}\(2\): expected"):
+        opt.tell(candidates, np.arange(4.0))
+    assert fingerprint(opt) == before
+    broken = False
+    assert opt.tell(candidates, np.arange(4.0)).updated
 
 
 def test_cumulative_adaptation_widens_sigma_on_a_slope_and_narrows_it_at_the_bottom():

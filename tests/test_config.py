@@ -199,6 +199,14 @@ def test_what_the_automatic_rule_decides_cannot_be_given(changes):
         config_of(np.zeros(3), 0.1, optimizer="auto", **changes)
 
 
+def test_a_generation_can_have_as_many_usable_pairs_as_are_asked_for():
+    config_of(np.zeros(3), 0.1, num_directions=4, options=Options(min_valid=4))
+    with pytest.raises(ArgumentValueError, match=r"^min_valid: expected an int .*4.*got 5"):
+        config_of(np.zeros(3), 0.1, num_directions=4, options=Options(min_valid=5))
+    with pytest.raises(ArgumentValueError, match=r"^min_valid: expected .*1.*got 2"):
+        config_of(np.zeros(3), 0.1, optimizer="auto", options=Options(min_valid=2))
+
+
 def test_the_seed_becomes_entropy_and_equal_seeds_equal_runs():
     assert config_of([0.0], 1, seed=3).entropy == config_of([0.0], 1, seed=np.int64(3)).entropy
     assert config_of([0.0], 1, seed=None).entropy != config_of([0.0], 1, seed=None).entropy

@@ -446,7 +446,7 @@ class Calls(RuleBasedStateMachine):
         opt = self.opt
         for point in (opt.center, opt.average, opt.best.x):
             assert not point.flags.writeable
-            if opt.__getstate__()["config"].low is not None:
+            if opt._config.low is not None:
                 assert (point >= BOX[0]).all()
                 assert (point <= BOX[1]).all()
 
@@ -485,7 +485,6 @@ class Calls(RuleBasedStateMachine):
         assert self.opt.history["generation"].tolist() == list(range(self.model.number))
 
 
-@pytest.mark.no_cover  # it runs no line that the other tests do not, half a million times
 def test_any_sequence_of_calls_keeps_every_promise(tmp_path, monkeypatch):
     monkeypatch.setattr(Calls, "folder", str(tmp_path))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # durable is not the matter here
