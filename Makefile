@@ -28,7 +28,10 @@ demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
 
 test: lint
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term $(PYTEST_ARGS)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # In a git checkout the hooks run too, so that .pre-commit-config.yaml is known to work.
 lint: $(VENV)/.test

@@ -1,7 +1,9 @@
 """What every test may rely on."""
 
+import os
 import signal
 
+import coverage
 import pytest
 
 UNTRACED = {
@@ -11,16 +13,36 @@ UNTRACED = {
 }  # fmt: skip
 """Modules that run no line that others do not, but run it very often: no coverage is taken."""
 
+TRACED_PROCESSES = {"test_cli", "test_scipy"}
+"""Modules whose tests start processes in which coverage is taken too; elsewhere it would double
+the time of a start."""
 
-def pytest_configure(config):
+
+def pytest_configure():
     """Ctrl-C is not ignored, though a shell starts background jobs that way."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the modules above; the longest test comes first, so that no worker ends alone."""
-    for item in items:
-        if item.module.__name__.rpartition(".")[2] in UNTRACED:
-            item.add_marker(pytest.mark.no_cover)
+    """The longest test comes first, so that no worker ends alone."""
     items.sort(key=lambda item: "test_state_machine" not in item.nodeid)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _coverage(request):
+    """Take coverage where it is wanted."""
+    tracer = coverage.Coverage.current()
+    if tracer is None:
+        yield
+        return
+    name = request.module.__name__.rpartition(".")[2]
+    passed_on = os.environ["COVERAGE_PROCESS_CONFIG"]
+    if name not in TRACED_PROCESSES:
+        del os.environ["COVERAGE_PROCESS_CONFIG"]
+    if name in UNTRACED:
+        tracer.stop()
+    yield
+    os.environ["COVERAGE_PROCESS_CONFIG"] = passed_on
+    if name in UNTRACED:
+        tracer.start()
