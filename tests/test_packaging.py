@@ -1,10 +1,14 @@
 """What pyproject.toml says is what is there."""
 
 import importlib
+import pkgutil
 import re
 import sys
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import bgs_opt
 
@@ -29,6 +33,18 @@ def named_extras(text: str) -> set[str]:
     """Every extra in texts such as ``pip install 'bgs-opt[plots,torch]'``."""
     lists = re.findall(r"(?:bgs[-_]opt|['\"\s]\.)\[([a-z][a-z, ]*)\]", text)
     return {extra.strip() for names in lists for extra in names.split(",")}
+
+
+def test_every_public_name_is_found_whatever_was_imported_before():
+    for module in pkgutil.iter_modules(bgs_opt.__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"bgs_opt.{module.name}")
+    for name in bgs_opt.__all__:
+        assert not isinstance(getattr(bgs_opt, name), ModuleType), name
+        assert name in dir(bgs_opt)
+    assert bgs_opt.minimize is importlib.import_module("bgs_opt.minimization").minimize
+    with pytest.raises(AttributeError, match="module 'bgs_opt' has no attribute 'minimise'"):
+        _ = bgs_opt.minimise
 
 
 def test_the_version_is_the_same_everywhere():
