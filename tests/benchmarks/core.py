@@ -111,7 +111,7 @@ def times(dim, repeats):
 
 
 def import_seconds(repeats):
-    """CPU seconds of ``import bgs_opt`` and its two main names after numpy, in fresh processes; the median."""
+    """CPU seconds that the two main names take after numpy, in fresh processes; the median."""
     code = ("import numpy, time; start = time.process_time(); import bgs_opt; "
             "bgs_opt.BGS, bgs_opt.minimize; print(time.process_time() - start)")  # fmt: skip
     return float(np.median([float(child("-c", code)) for _ in range(repeats)]))
