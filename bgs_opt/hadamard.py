@@ -24,9 +24,9 @@ that every d is served with rows orthogonal over all full tiles:
     d = 100,000:  | 32768 | 32768 | 32768 | 1024 | 512 | 128 | 128 (32 used) |
                                             {   written out: the tail      }
 
-Only the remainder below 128 numbers is a padded tile; its rows are scaled to their norm. The
-numbers of b and P c are integers below 2^24, hence exact in float32 in any order of summation.
-Tiles below 1,024 cost more calls than numbers: this tail is written out once for all rows.
+Only the remainder below 128 numbers is a padded tile; its rows are scaled to their norm. b and
+P c are integers below 2^24, exact in float32 in any order of summation. The tail, whose tiles
+would cost more calls than numbers, is written out once for all rows.
 """
 
 from __future__ import annotations
@@ -120,14 +120,18 @@ def _tiles(dim: int) -> tuple[_Tile, ...]:
 
 
 def _signs(
-    generator: np.random.Generator, counts: tuple[int, ...], dtype: str
-) -> list[FloatArray]:
-    """Random signs in pieces of the given lengths; each takes whole words of 32 bits."""
-    ends = [0, *itertools.accumulate(-(-count // 32) * 32 for count in counts)]
-    signs = np.unpackbits(np.frombuffer(generator.bytes(ends[-1] // 8), np.uint8)).astype(dtype)
-    signs *= -2
-    signs += 1
-    return [signs[start : start + count] for start, count in zip(ends, counts, strict=False)]
+    generator: np.random.Generator, tiles: tuple[_Tile, ...], high: int, dtype: str
+) -> Iterator[list[FloatArray]]:
+    """D1, linear part, D2_lo, D3_lo, D3_hi of every tile; each takes whole words of 32 bits."""
+    large = sum(tile.bits >= _TAIL_BITS for tile in tiles)
+    for group in [*((tile,) for tile in tiles[:large]), tiles[large:]]:  # small ones at once
+        sizes = [1 << tile.bits for tile in group]
+        counts = [n for size in sizes for n in (size, high, size // high, size // high, high)]
+        ends = [0, *itertools.accumulate(-(-count // 32) * 32 for count in counts)]
+        drawn = np.unpackbits(np.frombuffer(generator.bytes(ends[-1] // 8), np.uint8))
+        signs = 1 - 2 * drawn.astype(dtype)
+        pieces = [signs[i : i + n] for i, n in zip(ends, counts, strict=False)]
+        yield from (pieces[5 * t : 5 * t + 5] for t in range(len(group)))
 
 
 @dataclass(frozen=True)
@@ -143,12 +147,11 @@ class _Ensemble:
 
 def _quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray, IntArray]:
     """Random q on ``bits`` bits: its values mod 2 and A i for every i, both (2**bits,)."""
-    drawn = generator.integers(0, 2, (bits, bits)).tolist()
+    upper = np.triu(generator.integers(0, 2, (bits, bits)), 1)
+    columns, rows = ((1 << np.arange(bits)) @ part for part in (upper, upper + upper.T))
     values, image = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    for a in range(bits):  # bit a is new: q(k + 2^a) = q(k) + sum_{b < a} u_ba k_b
-        column = sum(drawn[b][a] << b for b in range(a))
-        row = column + sum(drawn[a][b] << b for b in range(a + 1, bits))
-        odd = _negative(1 << a)[column]  # the parity of k & column
+    for a, (column, row) in enumerate(zip(columns.tolist(), rows.tolist(), strict=True)):
+        odd = _negative(1 << a)[column]  # q(k + 2^a) - q(k): the parity of k & column
         values = np.concatenate([values, values ^ odd])
         image = np.concatenate([image, image ^ row])
     return values, image
@@ -165,14 +168,12 @@ def _make_ensemble(
     signs_of_q = (1 - 2 * quadratic).astype(dtype)
     whole = np.empty(sum(1 << tile.bits for tile in tiles), dtype)  # at once: few, large pages
     shared, columns = [], []
-    for tile in tiles:
-        size = 1 << tile.bits
-        counts = size, high, size // high, size // high, high
-        d1, linear, d2_low, d3_low, d3_high = _signs(generator, counts, dtype)
+    for tile, drawn in zip(tiles, _signs(generator, tiles, high, dtype), strict=True):
+        size, (d1, linear, d2_low, d3_low, d3_high) = 1 << tile.bits, drawn
         # a random linear part of q is a Walsh function, whose number is read off ``bits`` signs
         number = sum(1 << a for a, sign in enumerate(linear[:bits].tolist()) if sign < 0)
-        d2 = np.multiply.outer(signs_of_q * _walsh(high, dtype)[number], d2_low).reshape(size)
-        d2 *= hadamard_transform(d1)
+        d2 = np.multiply.outer(signs_of_q * _walsh(high, dtype)[number], d2_low)
+        d2 = d2.reshape(size) * hadamard_transform(d1)
         c = whole[tile.start : tile.start + size].reshape(high, -1)
         np.multiply(hadamard_transform(d2).reshape(high, -1), d3_low / size, out=c)
         shared.append(c)
@@ -226,8 +227,8 @@ class _HadamardDirections:
         if cache is not None and cache[0] == (generation, number):
             return cache[1]
         self._cache = cache = None  # the old one's memory goes first
-        generator = Stream(self.entropy, _PURPOSE).jump(generation, number)
-        made = _make_ensemble(generator, self.tiles, self.dtype.str, self.tail_rows)
+        stream = Stream(self.entropy, _PURPOSE).jump(generation, number)
+        made = _make_ensemble(stream, self.tiles, self.dtype.str, self.tail_rows)
         self._cache = ((generation, number), made)
         return made
 

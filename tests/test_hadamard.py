@@ -82,10 +82,10 @@ class Recorder:
             self.forms.append(draw_form(generator, bits))
             return self.forms[-1]
 
-        def signs(generator, counts, dtype):
-            drawn = draw_signs(generator, counts, dtype)
-            self.signs.append([piece.astype(np.int64) for piece in drawn])
-            return drawn
+        def signs(*arguments):
+            for drawn in draw_signs(*arguments):
+                self.signs.append([piece.astype(np.int64) for piece in drawn])
+                yield drawn
 
         monkeypatch.setattr(module, "_quadratic_form", form)
         monkeypatch.setattr(module, "_signs", signs)
