@@ -41,60 +41,16 @@ from typing import Any
 import numpy as np
 
 from bgs_opt.protocols import BLOCK_NUMBERS, Block, Directions, FloatArray, IntArray, Layout
-from bgs_opt.streams import Stream
+from bgs_opt.streams import generator_at
+from bgs_opt.walsh import hadamard_transform, signed_columns, walsh
 
-__all__ = ["Hadamard", "hadamard_transform"]
+__all__ = ["Hadamard"]
 
 _MAX_BITS = 15  # tile of 32,768: P^1.5 < 2^24, exact in float32
 _ROW_BITS = 7  # 128 orthogonal rows an ensemble
 _TAIL_BITS = 10  # smaller tiles than this are written out
 _SCRATCH = 2 * BLOCK_NUMBERS  # four rows of a large tile: fewer calls outweigh the cache
 _PURPOSE = 6
-
-
-def hadamard_transform(x: FloatArray) -> FloatArray:
-    """Unnormalised fast Walsh-Hadamard transform along the last axis, whose length is 2^p.
-
-    Parameters
-    ----------
-    x : ndarray of float, shape (..., 2**p)
-
-    Returns
-    -------
-    ndarray of float, shape (..., 2**p)
-        ``y[..., i] = sum_m (-1)**popcount(i & m) x[..., m]``; a new array.
-
-    Examples
-    --------
-    >>> hadamard_transform(np.array([1.0, 2.0, 3.0, 4.0]))
-    array([10., -2., -4.,  0.])
-    """
-    size, inner = x.shape[-1], min(x.shape[-1], 32)
-    # H is the Kronecker product of small H's: five bits at a time by thin matrix products
-    y = np.ascontiguousarray(x).reshape(-1, inner) @ _walsh(inner, x.dtype.str)
-    while inner < size:
-        factor = min(32, size // inner)
-        y = np.matmul(_walsh(factor, x.dtype.str), y.reshape(-1, factor, inner))
-        inner *= factor
-    return np.asarray(y.reshape(x.shape))
-
-
-@functools.lru_cache(maxsize=32)
-def _walsh(size: int, dtype: str) -> FloatArray:
-    """H itself, (size, size): row i is the Walsh function of number i."""
-    numbers = np.arange(size)
-    odd = numbers[:, None] & numbers
-    for shift in (8, 4, 2, 1):  # parity of the set bits of integers below 2^16
-        odd ^= odd >> shift
-    walsh = (1 - 2 * (odd & 1)).astype(dtype)
-    walsh.flags.writeable = False
-    return walsh
-
-
-@functools.lru_cache(maxsize=8)
-def _negative(size: int) -> IntArray:
-    """Where H is -1, as 0 and 1."""
-    return (_walsh(size, "f8") < 0).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -145,16 +101,21 @@ class _Ensemble:
     tail: FloatArray  # the small tiles of the first rows, written out
 
 
+@functools.lru_cache(maxsize=8)
+def _binary(bits: int) -> tuple[FloatArray, FloatArray]:
+    """The binary digits of 0 ... 2**bits - 1, a row each, lowest first; and where a < b."""
+    digits = (np.arange(1 << bits)[:, None] >> np.arange(bits) & 1).astype(np.float64)
+    return digits, np.triu(np.ones((bits, bits)), 1)
+
+
 def _quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray, IntArray]:
-    """Random q on ``bits`` bits: its values mod 2 and A i for every i, both (2**bits,)."""
-    upper = np.triu(generator.integers(0, 2, (bits, bits)), 1)
-    columns, rows = ((1 << np.arange(bits)) @ part for part in (upper, upper + upper.T))
-    values, image = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    for a, (column, row) in enumerate(zip(columns.tolist(), rows.tolist(), strict=True)):
-        odd = _negative(1 << a)[column]  # q(k + 2^a) - q(k): the parity of k & column
-        values = np.concatenate([values, values ^ odd])
-        image = np.concatenate([image, image ^ row])
-    return values, image
+    """Random q(k) = sum_{a < b} u_ab k_a k_b mod 2 and A i of every number, both (2**bits,)."""
+    digits, above = _binary(bits)
+    form = generator.integers(0, 2, (bits, bits)) * above
+    half = digits @ form
+    values = (half * digits).sum(axis=1).astype(np.int64) & 1
+    image = (half + digits @ form.T) % 2 @ (1 << np.arange(bits))  # A = U + U^T
+    return values, image.astype(np.int64)
 
 
 def _make_ensemble(
@@ -172,7 +133,7 @@ def _make_ensemble(
         size, (d1, linear, d2_low, d3_low, d3_high) = 1 << tile.bits, drawn
         # a random linear part of q is a Walsh function, whose number is read off ``bits`` signs
         number = sum(1 << a for a, sign in enumerate(linear[:bits].tolist()) if sign < 0)
-        d2 = np.multiply.outer(signs_of_q * _walsh(high, dtype)[number], d2_low)
+        d2 = np.multiply.outer(signs_of_q * walsh(high, dtype)[number], d2_low)
         d2 = d2.reshape(size) * hadamard_transform(d1)
         c = whole[tile.start : tile.start + size].reshape(high, -1)
         np.multiply(hadamard_transform(d2).reshape(high, -1), d3_low / size, out=c)
@@ -188,8 +149,7 @@ def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) 
     high, start = len(ensemble.form), tiles[small[0]].start if small else 0
     out = np.empty((len(within), sum(tiles[t].used for t in small)), ensemble.tail.dtype)
     # signs as a choice between c and -c: the upper half of the index
-    index = np.arange(high, dtype=np.int64) ^ ensemble.form[within][:, None]
-    index += high * _negative(high)[within]
+    index = signed_columns(high)[within] ^ ensemble.form[within][:, None]
     for t in small:
         tile, c = tiles[t], ensemble.shared[t]
         signed = np.concatenate([c, -c])
@@ -227,7 +187,7 @@ class _HadamardDirections:
         if cache is not None and cache[0] == (generation, number):
             return cache[1]
         self._cache = cache = None  # the old one's memory goes first
-        stream = Stream(self.entropy, _PURPOSE).jump(generation, number)
+        stream = generator_at(self.entropy, _PURPOSE, generation, number)
         made = _make_ensemble(stream, self.tiles, self.dtype.str, self.tail_rows)
         self._cache = ((generation, number), made)
         return made
@@ -256,11 +216,11 @@ class _HadamardDirections:
         if not large:
             return
         source = np.arange(high, dtype=np.int64) ^ ensemble.form[within][:, None]
-        walsh = _walsh(high, self.dtype.str)[within] * gains[:, None]
+        gained = walsh(high, self.dtype.str)[within] * gains[:, None]
         scratch = np.empty(min(_SCRATCH, len(within) << self.tiles[0].bits), self.dtype)
         for tile, c, signs in zip(large, ensemble.shared, ensemble.column_signs, strict=False):
             size = 1 << tile.bits
-            signed = (walsh * signs)[:, :, None]
+            signed = (gained * signs)[:, :, None]
             step = max(1, _SCRATCH // size)
             for top in range(0, len(within), step):
                 part = signed[top : top + step]

@@ -40,8 +40,9 @@ def spread(values: Array) -> float:
     Values that are all equal give exactly zero.
     """
     xp = array_namespace(values)
-    largest = float(xp.max(xp.abs(values)))
-    if largest == 0 or float(xp.max(values)) == float(xp.min(values)):
+    high, low = float(xp.max(values)), float(xp.min(values))
+    largest = max(high, -low)
+    if high == low:
         return 0.0
     scaled = values / largest
     return float(xp.std(scaled)) * largest

@@ -110,9 +110,14 @@ class Generation:
             self.spent += len(slots)
         of_pairs = slots[slots >= self.num_center] - self.num_center
         self.center_left -= len(slots) - len(of_pairs)
-        pairs, counts = np.unique(of_pairs // (2 * self.repeats), return_counts=True)
-        self.left[pairs] -= counts.astype(np.int32)
-        self.resolved += int(np.count_nonzero(self.left[pairs] == 0))
+        if not len(of_pairs):
+            return
+        of_pairs //= 2 * self.repeats
+        first = int(of_pairs.min())
+        counts = np.bincount(of_pairs - first)
+        left = self.left[first : first + len(counts)]
+        left -= counts.astype(np.int32)
+        self.resolved += int(np.count_nonzero((left == 0) & (counts > 0)))
 
     def outstanding(self) -> IntArray:
         """Slots asked and neither told nor discarded."""

@@ -16,7 +16,7 @@ from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import IntArray
 from bgs_opt.validation import describe
 
-__all__ = ["Stream", "entropy_of", "evaluation_seeds"]
+__all__ = ["Stream", "entropy_of", "evaluation_seeds", "generator_at"]
 
 _MASK = (1 << 64) - 1
 SeedLike = int | np.random.SeedSequence | np.random.Generator | None
@@ -80,6 +80,12 @@ class Stream:
         """Next ``count`` words of 64 random bits."""
         words: np.ndarray[Any, np.dtype[np.uint64]] = self._bits.random_raw(count)
         return words
+
+
+def generator_at(entropy: int, purpose: int, generation: int, index: int) -> np.random.Generator:
+    """What :meth:`Stream.jump` returns, where a single one is needed."""
+    counter = (generation & _MASK) << 192 | (index & _MASK) << 128 | purpose << 64
+    return np.random.Generator(np.random.Philox(key=entropy, counter=counter))
 
 
 def evaluation_seeds(entropy: int, generation: int, index: IntArray, repeat: IntArray) -> IntArray:

@@ -22,7 +22,7 @@ LAYERS = (
     {"protocols"},
     {"validation"},
     {"streams"},
-    {"automatic_state"},
+    {"automatic_state", "walsh"},
     {"quasi_newton"},
     {
         "automatic",

@@ -10,7 +10,8 @@ import pytest
 from scipy.linalg import hadamard
 
 from bgs_opt import hadamard as module
-from bgs_opt.hadamard import Hadamard, hadamard_transform
+from bgs_opt.hadamard import Hadamard
+from bgs_opt.walsh import hadamard_transform
 from tests.conformance import ENTROPY, SamplerConformance, rows_of
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

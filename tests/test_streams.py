@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
-from bgs_opt.streams import Stream, entropy_of, evaluation_seeds
+from bgs_opt.streams import Stream, entropy_of, evaluation_seeds, generator_at
 from tests.conformance import ENTROPY
 
 PLACES = [(0, 0), (1, 0), (0, 1), (7, 1 << 40), ((1 << 64) - 1, (1 << 64) - 1)]
@@ -139,3 +139,12 @@ def test_evaluation_seeds_differ_by_generation_group_and_repeat_and_not_by_order
 def test_no_evaluations_have_no_seeds():
     empty = np.empty(0, np.int64)
     assert evaluation_seeds(ENTROPY, 0, empty, empty).shape == (0,)
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (6, 3, 4), (1, (1 << 64) - 1, 1 << 40)])
+def test_a_generator_for_one_place_gives_what_a_jump_there_gives(place):
+    purpose, generation, index = place
+    jumped = Stream(ENTROPY, purpose).jump(generation, index)
+    made = generator_at(ENTROPY, purpose, generation, index)
+    assert made.bytes(100) == jumped.bytes(100)
+    np.testing.assert_array_equal(made.standard_normal(9), jumped.standard_normal(9))
