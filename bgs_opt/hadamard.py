@@ -114,8 +114,8 @@ def _quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray
     form = generator.integers(0, 2, (bits, bits)) * above
     half = digits @ form
     values = (half * digits).sum(axis=1).astype(np.int64) & 1
-    image = (half + digits @ form.T) % 2 @ (1 << np.arange(bits))  # A = U + U^T
-    return values, image.astype(np.int64)
+    image = ((half + digits @ form.T).astype(np.int64) & 1) @ (1 << np.arange(bits))
+    return values, image  # A = U + U^T
 
 
 def _make_ensemble(
@@ -146,18 +146,19 @@ def _make_ensemble(
 def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) -> FloatArray:
     """M[i] of eq. 1 over the small tiles, for the rows ``within``: shape (n, columns)."""
     small = [t for t, tile in enumerate(tiles) if tile.bits < _TAIL_BITS]
-    high, start = len(ensemble.form), tiles[small[0]].start if small else 0
+    start = tiles[small[0]].start if small else 0
     out = np.empty((len(within), sum(tiles[t].used for t in small)), ensemble.tail.dtype)
     # signs as a choice between c and -c: the upper half of the index
-    index = signed_columns(high)[within] ^ ensemble.form[within][:, None]
+    index = signed_columns(len(ensemble.form))[within] ^ ensemble.form[within][:, None]
     for t in small:
         tile, c = tiles[t], ensemble.shared[t]
-        signed = np.concatenate([c, -c])
-        chosen = index ^ high * (ensemble.column_signs[t] < 0)
-        rows = signed.take(chosen, axis=0, mode="clip").reshape(len(within), -1)[:, : tile.used]
+        rows = np.concatenate([c, -c]).take(index, axis=0, mode="clip")
+        rows = rows.reshape(len(within), -1)[:, : tile.used]
         if tile.used < 1 << tile.bits:
             _rescale(rows)
-        out[:, tile.start - start : tile.start - start + tile.used] = rows
+        columns = slice(tile.start - start, tile.start - start + tile.used)
+        signs = np.repeat(ensemble.column_signs[t], c.shape[1])[: tile.used]
+        np.multiply(rows, signs, out=out[:, columns])
     return out
 
 
