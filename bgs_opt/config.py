@@ -39,10 +39,10 @@ SigmaRule = Schedule | CumulativeAdaptation | None
 
 
 class Factors(NamedTuple):
-    """What the schedules say of an update."""
+    """What the schedules say of an update; None where there is none."""
 
-    rate: float
-    sigma: float  # of the generation after it
+    rate: float | None
+    sigma: float | None  # of the generation after it
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,9 @@ from bgs_opt.validation import integer, real
 __all__ = ["CumulativeAdaptation", "ExponentialDecay", "LinearDecay", "clamp", "factor"]
 
 
-def factor(name: str, schedule: Schedule | None, generation: int) -> float:
-    """Checked factor of a schedule; 1 without one."""
-    if schedule is None:
-        return 1.0
-    return real(f"{name}({generation})", schedule(generation), 0)
+def factor(name: str, schedule: Schedule | None, generation: int) -> float | None:
+    """Checked factor of a schedule; None without one."""
+    return None if schedule is None else real(f"{name}({generation})", schedule(generation), 0)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _difference(plus: FloatArray, minus: FloatArray) -> float:
 
 
 def _plain_step(
-    config: Config, state: State, optimizer: Optimizer, rate: float,
+    config: Config, state: State, optimizer: Optimizer, factor: float | None,
     pairs: Pairs, centers: FloatArray,
 ) -> tuple[FloatArray, float]:  # fmt: skip
     """Step 3-5 of the method: select, sum, follow. Returns delta and the kept difference."""
@@ -126,7 +126,7 @@ def _plain_step(
     kept = weights != 0
     difference = _difference(pairs.plus[kept], pairs.minus[kept])
     gradient = pairs.weighted_sum(weights, config.dim, config.dtype)
-    rate *= config.learning_rate
+    rate = config.learning_rate * (1.0 if factor is None else factor)
     if isinstance(config.sigma_rule, CumulativeAdaptation) and state.path is not None:
         state.sigma, state.path = config.sigma_rule.update(
             state.sigma, state.path, gradient, weights
@@ -248,10 +248,9 @@ def close_generation(
     return events
 
 
-def _next_sigma(config: Config, state: State, factor_of_sigma: float) -> list[Event]:
-    rule = config.sigma_rule
-    if rule is not None and not isinstance(rule, CumulativeAdaptation):
-        state.sigma = config.sigma * factor_of_sigma
+def _next_sigma(config: Config, state: State, factor: float | None) -> list[Event]:
+    if factor is not None:
+        state.sigma = config.sigma * factor
     state.sigma, clamped = clamp(state.sigma, *config.sigma_limits)
     if not clamped:
         return []

@@ -37,12 +37,13 @@ def _coverage(request):
         yield
         return
     name = request.module.__name__.rpartition(".")[2]
-    passed_on = os.environ["COVERAGE_PROCESS_CONFIG"]
+    passed_on = os.environ.get("COVERAGE_PROCESS_CONFIG")
     if name not in TRACED_PROCESSES:
-        del os.environ["COVERAGE_PROCESS_CONFIG"]
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
     if name in UNTRACED:
         tracer.stop()
     yield
-    os.environ["COVERAGE_PROCESS_CONFIG"] = passed_on
+    if passed_on is not None:
+        os.environ["COVERAGE_PROCESS_CONFIG"] = passed_on
     if name in UNTRACED:
         tracer.start()

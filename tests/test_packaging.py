@@ -1,5 +1,6 @@
 """What pyproject.toml says is what is there."""
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -45,6 +46,17 @@ def test_every_public_name_is_found_whatever_was_imported_before():
     assert bgs_opt.minimize is importlib.import_module("bgs_opt.minimization").minimize
     with pytest.raises(AttributeError, match="module 'bgs_opt' has no attribute 'minimise'"):
         _ = bgs_opt.minimise
+
+
+def test_what_type_checkers_see_is_what_is_imported_on_first_use():
+    imported = {
+        name.name: node.module
+        for node in ast.walk(ast.parse(Path(bgs_opt.__file__).read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bgs_opt.")
+        for name in node.names
+    }
+    assert imported == {name: f"bgs_opt.{module}" for name, module in bgs_opt._MODULE_OF.items()}
+    assert {*imported, "__version__"} == set(bgs_opt.__all__)
 
 
 def test_the_version_is_the_same_everywhere():
