@@ -232,7 +232,10 @@ def configure(
     if num_directions is None:
         num_directions = min(dim, 1000) if rule is None else _default_directions(dim, budget)
     num_directions = integer("num_directions", num_directions, 1, 1 << 24)
-    integer("min_valid", options.min_valid, 1, 1 if rule is None else num_directions)
+    if rule is None and options.min_valid > 1:
+        wrong_value("min_valid", "1 with optimizer='auto', some of whose generations have a "
+                    "single pair", options.min_valid)  # fmt: skip
+    integer("min_valid", options.min_valid, 1, num_directions)
     if top_k is None:
         top_k = -(-num_directions // 2)
     if rule is not None and learning_rate is None:
