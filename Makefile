@@ -1,8 +1,9 @@
-# make demo   trains the example network and writes its picture
-# make test   lint, types, tests with coverage
-# make lint   the first two of these alone
-# make bench  the benchmarks, with the figures that are due
-# make clean  removes everything these made
+# make demo       trains the example network and writes its picture
+# make test       lint, types, tests with coverage
+# make test-slow  the tests that `make test` leaves out: more places for faults of processes
+# make lint       the first two of `make test` alone
+# make bench      the benchmarks, with the figures that are due
+# make clean      removes everything these made
 #
 # Each sets up what it needs in the virtual environment .venv; only Python >= 3.10 and make are needed.
 
@@ -22,7 +23,7 @@ export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
@@ -32,6 +33,9 @@ test: lint
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-slow: $(VENV)/.test
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
 
 # In a git checkout the hooks run too, so that .pre-commit-config.yaml is known to work.
 lint: $(VENV)/.test

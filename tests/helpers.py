@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -79,11 +80,23 @@ def python(code: str, *arguments: object, timeout: float = 120, **environment: s
     return done.stdout
 
 
+_PLAIN = (int, str, bool, bytes, type(None))
+
+
+@functools.cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
 def _content(value: Any) -> Any:
+    """Nested lists of plain values; the kinds that are met most often come first."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is np.ndarray:
+        return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, float):
         return value.hex()
     if isinstance(value, dict):
@@ -92,7 +105,7 @@ def _content(value: Any) -> Any:
         return [_content(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
-    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    fields = {name: getattr(value, name) for name in _field_names(kind)}
     if isinstance(value, Generation):
         pairs = -(-max(0, value.asked - value.num_center) // (2 * value.repeats))
         fields["values"] = value.values[: value.asked]
@@ -101,8 +114,7 @@ def _content(value: Any) -> Any:
     if isinstance(value, State):
         fields["history"] = value.history[: value.history_rows]
         fields["warned"] = sorted(value.warned)
-    named = {"class": type(value).__name__, **fields}
-    return {name: _content(item) for name, item in named.items()}
+    return {"class": kind.__name__} | {name: _content(item) for name, item in fields.items()}
 
 
 def sphere(x: np.ndarray) -> float:

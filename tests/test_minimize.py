@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import os
@@ -183,7 +184,7 @@ from tests.objectives import shifted
 """
 
 
-@pytest.mark.parametrize("size", [1, 1_000_000])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 1_000_000])
 def test_a_script_without_main_guard_gets_an_error_that_says_so(size, tmp_path):
     """Also where the arguments do not fit into the pipe to the process that cannot start."""
     script = tmp_path / "script.py"
@@ -193,9 +194,9 @@ def test_a_script_without_main_guard_gets_an_error_that_says_so(size, tmp_path):
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("bgs_opt.processes.WorkerStartError: a worker process could not start")
-    assert 'the script needs `if __name__ == "__main__":`' in last
+    said = "bgs_opt.processes.WorkerStartError: a worker process could not start"
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith(said)]
+    assert 'the script needs `if __name__ == "__main__":`' in line
 
 
 def test_a_function_of_an_interactive_session_gets_an_error_that_says_so():
@@ -247,14 +248,29 @@ def solved(problem: str, **how):
     return minimize(fun, **given)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("route", ["again", "vectorized", "threads", "a pool", "two processes"])
+@functools.cache
+def solved_once(problem: str):
+    return bits(solved(problem))
+
+
+IN_PROCESSES = ("default", "noisy", "out of order")  # the other ones are slow
+
+
+@pytest.mark.parametrize(
+    ("route", "problem"),
+    [
+        pytest.param(route, problem, marks=[pytest.mark.slow] * is_slow)
+        for route in ("again", "vectorized", "threads", "a pool", "two processes")
+        for problem in PROBLEMS
+        for is_slow in [route == "two processes" and problem not in IN_PROCESSES]
+    ],
+)
 def test_every_route_gives_the_bits_of_the_serial_run(problem, route, threads, pool):
     how = {
         "again": {}, "vectorized": {"vectorized": True}, "threads": {"workers": threads},
         "a pool": {"workers": pool}, "two processes": {"workers": 2},
     }[route]  # fmt: skip
-    assert bits(solved(problem, **how)) == bits(solved(problem))
+    assert bits(solved(problem, **how)) == solved_once(problem)
 
 
 def test_another_seed_gives_another_run():
@@ -323,10 +339,11 @@ def test_a_function_that_returns_something_else_is_told_so(value):
 # ---- limits
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize("says", [None, True, False])
 @pytest.mark.parametrize("vectorized", [False, True])
-@pytest.mark.parametrize("budgets", [range(1, 26), range(26, 51), [100, 101, 199, 200, 333]])
+@pytest.mark.parametrize("budgets", [range(1, 26), range(26, 51, 3), [100, 101, 199, 200, 333]])
 @pytest.mark.parametrize("optimizer", ["auto", "clipup"])
 def test_the_budget_is_never_exceeded_and_the_evaluations_are_counted(
     noise, says, vectorized, budgets, optimizer
@@ -680,6 +697,11 @@ def function_of(run: str):
     return noisy if RUNS[run].get("pass_seed") else sphere
 
 
+@functools.cache
+def uninterrupted(run: str):
+    return bits(minimize(function_of(run), **RUNS[run]))
+
+
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("stops", [[1], [2, 3], [1, 2, 3, 4, 5, 6, 7]])
 def test_a_run_in_parts_is_the_uninterrupted_one(run, stops, tmp_path):
@@ -689,7 +711,7 @@ def test_a_run_in_parts_is_the_uninterrupted_one(run, stops, tmp_path):
         part = minimize(fun, **RUNS[run], checkpoint=path, resume=True, maxiter=maxiter)
         assert part.nit == maxiter
     whole = minimize(fun, **RUNS[run], checkpoint=path, resume=True)
-    assert bits(whole) == bits(minimize(fun, **RUNS[run]))
+    assert bits(whole) == uninterrupted(run)
 
 
 @pytest.mark.parametrize("run", ["default", "noisy"])
@@ -708,7 +730,7 @@ def test_a_run_that_is_interrupted_anywhere_resumes_to_the_same_bits(run, calls,
     assert result.nfev == calls
     assert BGS.load(path).num_evaluations == calls
     resumed = minimize(fun, **RUNS[run], checkpoint=path, resume=True)
-    assert bits(resumed) == bits(minimize(fun, **RUNS[run]))
+    assert bits(resumed) == uninterrupted(run)
 
 
 def test_an_interrupt_while_the_returned_point_is_evaluated_returns_it(tmp_path):
@@ -723,7 +745,7 @@ def test_an_interrupt_while_the_returned_point_is_evaluated_returns_it(tmp_path)
     result = minimize(interrupted, **RUNS["noisy"], checkpoint=path)
     assert (result.status, result.success, result.nfev) == (MESSAGES["interrupted"][0], False, 596)
     resumed = minimize(noisy, **RUNS["noisy"], checkpoint=path, resume=True)
-    assert bits(resumed) == bits(minimize(noisy, **RUNS["noisy"]))
+    assert bits(resumed) == uninterrupted("noisy")
 
 
 def test_an_error_while_the_returned_point_is_evaluated_is_raised_as_it_is(tmp_path):
@@ -739,7 +761,7 @@ def test_an_error_while_the_returned_point_is_evaluated_is_raised_as_it_is(tmp_p
         minimize(fails, **RUNS["noisy"], checkpoint=path)
     assert "the point to be returned" in caught.value.__notes__[0]
     resumed = minimize(noisy, **RUNS["noisy"], checkpoint=path, resume=True)
-    assert bits(resumed) == bits(minimize(noisy, **RUNS["noisy"]))
+    assert bits(resumed) == uninterrupted("noisy")
 
 
 def test_an_error_keeps_the_cause_that_the_objective_gave_it():
@@ -892,7 +914,7 @@ def test_a_checkpoint_that_cannot_be_written_later_is_a_warning(tmp_path, monkey
         result = minimize(fun, **RUNS["default"], checkpoint=path, checkpoint_seconds=0)
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    assert bits(result) == bits(minimize(sphere, **RUNS["default"]))
+    assert bits(result) == uninterrupted("default")
     assert 40 <= BGS.load(path).num_evaluations <= 50
 
 

@@ -156,6 +156,7 @@ def test_the_title_says_which_way_is_better(best, maximize, words):
     assert figure.axes[0].get_title(loc="left") == f"value ({words} is better)"
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "values",
     [
@@ -171,6 +172,7 @@ def test_extreme_values_are_drawn_without_a_warning(values, tmp_path):
     assert (tmp_path / "run.png").stat().st_size > 1000
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     ("name", "magic"), [("run.PNG", b"\x89PNG"), ("run.pdf", b"%PDF"), ("run.svg", b"<?xml")]
 )
@@ -179,6 +181,7 @@ def test_the_suffix_says_the_format(name, magic, tmp_path):
     assert (tmp_path / name).read_bytes().startswith(magic)
 
 
+@pytest.mark.untraced
 def test_the_picture_shows_every_line_in_its_colour():
     figure = plot_run(
         history(best_value=np.linspace(3, 1, 30), mean_value=np.linspace(4, 2, 30)), title="A run"
@@ -191,6 +194,7 @@ def test_the_picture_shows_every_line_in_its_colour():
     assert (pixels == 255).all(axis=1).mean() > 0.8
 
 
+@pytest.mark.untraced
 def test_nothing_that_is_written_covers_anything_else_that_is_written():
     figure = plot_run(history(best_value=np.logspace(0, -9, 30)), title="A run")
     figure.canvas.draw()

@@ -68,9 +68,9 @@ def test_permuted_tells_give_the_same_bits(seed):
     assert fingerprint(opt) == reference(name)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("seed", range(20))
-def test_tells_in_pieces_give_the_same_bits(seed, name):
+@pytest.mark.parametrize("seed", range(56))
+def test_tells_in_pieces_give_the_same_bits(seed):
+    name = list(SETTINGS)[seed % len(SETTINGS)]
     opt, choose = make(name), np.random.default_rng([seed, 1])
     while opt.generation < GENERATIONS:
         number = opt.generation

@@ -111,11 +111,15 @@ CONFIGURATIONS = {
 
 @dataclass
 class Script:
-    """The uninterrupted run: its calls, where it stood before each, and how it ended."""
+    """The uninterrupted run: its calls, where it stood before each, and how it ended.
+
+    ``states`` has the run before each cut, pickled, and how many warnings it had given.
+    """
 
     actions: list[Action] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    states: dict[int, tuple[bytes, int]] = field(default_factory=dict)
     end: dict[str, Any] = field(default_factory=dict)
     end_digest: str = ""
 
@@ -162,6 +166,8 @@ def recorded(name: str) -> Script:
         place = BEFORE_ASK if not len(opt.pending) else AFTER_PARTIAL_TELL
         if place == AFTER_PARTIAL_TELL and script.actions[-1][0] == "ask":
             place = AFTER_ASK
+        if len(script.places) in CUTS:
+            script.states[len(script.places)] = pickle.dumps(opt), len(script.warned)
         script.places.append(place)
         script.actions.append((what, which, values))
 
@@ -227,7 +233,8 @@ def test_the_cuts_are_of_every_kind_and_the_script_is_a_real_run(name):
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_loaded_run_ends_like_the_uninterrupted_one(name, cut, tmp_path):
     script = recorded(name)
-    opt, warned = started(name, cut)
+    state, number = script.states[cut]
+    opt, warned = pickle.loads(state), script.warned[:number]
     opt.save(tmp_path / "run.npz")
     loaded = BGS.load(tmp_path / "run.npz")
     assert contents(loaded) == contents(opt)

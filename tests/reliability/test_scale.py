@@ -225,11 +225,13 @@ def test_memory_does_not_grow_with_the_number_of_directions(sampler):
 # ---- many generations downhill without end
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "generations"), [
-    ({"num_directions": 1}, 4000), ({"optimizer": "auto"}, 4000),
-    ({"optimizer": "auto", "options": Options(noisy=True)}, 1000),
-], ids=["clipup", "auto", "auto-noisy"])  # fmt: skip
+    ({"num_directions": 1}, 4000), ({"optimizer": "auto"}, 800),
+    ({"optimizer": "auto", "options": Options(noisy=True)}, 250),
+    pytest.param({"optimizer": "auto"}, 4000, marks=pytest.mark.slow),
+    pytest.param({"optimizer": "auto", "options": Options(noisy=True)}, 1000,
+                 marks=pytest.mark.slow),
+], ids=["clipup", "auto", "auto-noisy", "auto-long", "auto-noisy-long"])  # fmt: skip
 def test_thousands_of_generations_on_a_slope_stay_finite(settings, generations):
     opt = BGS(np.zeros(3), 0.5, seed=1, **settings)
     for _ in range(generations):

@@ -21,7 +21,7 @@ SAMPLERS = ("hadamard", "rademacher", "gaussian", "qr")
 OPTIMIZERS = ("sgd", "adam", "clipup")
 DTYPES = ("float32", "float64")
 COMBINATIONS = list(itertools.product(SAMPLERS, OPTIMIZERS, DTYPES))
-DIM, GENERATIONS = 300, 6
+DIM, GENERATIONS = 300, 4
 
 ENVIRONMENTS = {
     "spawned": {"PYTHONHASHSEED": "random"},

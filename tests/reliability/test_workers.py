@@ -213,6 +213,9 @@ MODES = {"serial": in_this_process, "threads": in_threads, "processes": in_a_pro
 
 at_every_position = pytest.mark.parametrize("position", POSITIONS)
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+"""A case that repeats what another one shows, with the starts of more processes."""
+
 
 # ---- the objective raises
 
@@ -232,11 +235,12 @@ ERRORS = {
 @pytest.mark.parametrize(
     ("fault", "mode", "position"),
     [
-        (fault, mode, position)
+        (pytest.param if mode != "processes" or position == "middle" else slow)(
+            fault, mode, position
+        )
         for fault in ERRORS
         for mode in MODES
         for position in POSITIONS
-        if mode != "processes" or position == "middle" or fault == "raise"  # these take long
     ],
 )
 def test_an_error_keeps_its_type_and_what_was_finished_and_the_run_resumes(
@@ -257,8 +261,15 @@ def test_an_error_keeps_its_type_and_what_was_finished_and_the_run_resumes(
     assert_same_run(minimize(sphere, **RUN, checkpoint=path, resume=True))
 
 
-@pytest.mark.parametrize("how", [in_a_process, in_a_pool])
-@pytest.mark.parametrize("fault", ["raise", "two arguments"])
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [
+        ("raise", in_a_pool),
+        ("two arguments", in_a_process),
+        slow("raise", in_a_process),
+        slow("two arguments", in_a_pool),
+    ],
+)
 def test_an_error_from_a_process_says_where_it_was_raised(fault, how, tmp_path, watched):
     """Also one that does not unpickle, which would break a pool."""
     error, text = ERRORS[fault]
@@ -302,9 +313,8 @@ LETHAL = ["SIGKILL", "SIGSEGV", "os._exit"]
 
 @pytest.mark.parametrize(
     ("fault", "position"),
-    [(fault, position) for fault in ("SIGKILL", "hang") for position in POSITIONS]
-    + [("SIGSEGV", "middle"), ("SIGSEGV", "first"), ("os._exit", "middle"), ("os._exit", "last")]
-    + [("SIGSTOP", "middle")],
+    [(fault, "middle") for fault in [*LETHAL, "hang", "SIGSTOP"]]
+    + [slow(fault, place) for fault in [*LETHAL, "hang"] for place in ("first", "last")],
 )
 def test_an_evaluation_whose_process_dies_or_hangs_is_tried_again(
     fault, position, tmp_path, watched
@@ -321,7 +331,7 @@ def test_an_evaluation_whose_process_dies_or_hangs_is_tried_again(
 @pytest.mark.parametrize(
     ("fault", "position"),
     [(fault, "middle") for fault in [*LETHAL, "SIGSTOP"]]
-    + [("SIGKILL", "first"), ("hang", "last")],
+    + [("hang", "last"), slow("SIGKILL", "first"), slow("hang", "middle")],
 )
 def test_an_evaluation_that_fails_again_is_lost_and_counted(fault, position, tmp_path, watched):
     number = POSITIONS[position]
@@ -362,7 +372,7 @@ def test_a_process_that_dies_while_idle_costs_no_retry(tmp_path, watched):
     assert_same_run(result)
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [slow(1), 2])
 def test_a_process_that_is_killed_while_it_starts_is_started_again(times, tmp_path, watched):
     with watched():
         result = minimize(Unloadable(tmp_path, "SIGKILL", times), **RUN, workers=1, timeout=60)
@@ -433,8 +443,12 @@ def test_a_run_in_which_every_evaluation_dies_ends_soon(tmp_path, watched, monke
 # ---- stragglers
 
 
-@at_every_position
-@pytest.mark.parametrize("how", [in_this_process, in_threads, in_two_processes])
+@pytest.mark.parametrize(
+    ("how", "position"),
+    [(how, position) for how in (in_this_process, in_threads) for position in POSITIONS]
+    + [(in_two_processes, "middle")]
+    + [slow(in_two_processes, position) for position in ("first", "last")],
+)
 def test_a_straggler_is_waited_for(how, position, tmp_path, watched):
     with watched(1.0), how() as workers:
         result = minimize(faulty(tmp_path, "straggler", POSITIONS[position]), **RUN, **workers)
@@ -718,8 +732,12 @@ def test_an_error_wins_over_a_bad_value_that_came_with_it(tmp_path, watched):
 # ---- Ctrl-C
 
 
-@at_every_position
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("mode", "position"),
+    [(mode, position) for mode in ("serial", "threads") for position in POSITIONS]
+    + [("processes", "middle")]
+    + [slow("processes", position) for position in ("first", "last")],
+)
 def test_keyboard_interrupt_from_the_objective_ends_the_run_and_it_resumes(
     mode, position, tmp_path, watched
 ):
@@ -786,7 +804,8 @@ HOW = {"serial": {}, "threads": {"threads": 1}, "processes": {"workers": 2}}
 
 @pytest.mark.parametrize(
     ("mode", "position"),
-    [(mode, "middle") for mode in HOW] + [("serial", "last"), ("processes", "first")],
+    [(mode, "middle") for mode in HOW]
+    + [slow(mode, place) for mode in ("serial", "processes") for place in ("first", "last")],
 )
 def test_ctrl_c_ends_a_program_that_resumes_to_the_same_bits(mode, position, tmp_path, watched):
     """The terminal sends it to the whole process group."""
@@ -806,7 +825,7 @@ def test_ctrl_c_ends_a_program_that_resumes_to_the_same_bits(mode, position, tmp
     assert_same_run(minimize(sphere, **RUN, checkpoint=tmp_path / "run.npz", resume=True))
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.2])
+@pytest.mark.parametrize("delay", [slow(0.0), 0.2])
 def test_ctrl_c_while_workers_start(delay, tmp_path, watched):
     with watched(1.0, starts=8), child(tmp_path, sphere, {"workers": 3}) as program:
         wait_for(lambda: children(program.pid))
@@ -824,8 +843,11 @@ def test_ctrl_c_while_workers_start(delay, tmp_path, watched):
 # ---- the program itself dies
 
 
-@at_every_position
-@pytest.mark.parametrize("fault", LETHAL)
+@pytest.mark.parametrize(
+    ("fault", "position"),
+    [(fault, "middle") for fault in LETHAL]
+    + [slow(fault, position) for fault in LETHAL for position in ("first", "last")],
+)
 def test_a_program_that_dies_resumes_to_the_same_bits(fault, position, tmp_path, watched):
     objective = faulty(tmp_path, fault, POSITIONS[position])
     how = {"checkpoint_seconds": 0}
