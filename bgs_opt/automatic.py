@@ -30,7 +30,6 @@ Multiplying the values or adding to them changes nothing. What was tried: docs/m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +49,7 @@ from bgs_opt.automatic_state import (
     start_evaluations,
 )
 from bgs_opt.quasi_newton import line_search, newton_step, retreat
+from bgs_opt.survey import Combine, narrow, smooth_or_rough, survey
 
 __all__ = [
     "AutomaticState",
@@ -58,11 +58,10 @@ __all__ = [
     "init",
     "plan",
     "recommend",
+    "restart",
     "start_evaluations",
     "update",
 ]
-
-Combine = Callable[[Array], Array]
 
 # noisy, rough or partial (DRIFT)
 KAPPA = 0.35  # how fast the rate follows the correlation of successive gradients
@@ -76,7 +75,6 @@ RISE = 1.25
 LIMIT = 0.5  # the longest step, in units of sigma sqrt(d)
 AVERAGE_FROM = 0.3  # share of the run after which the centers are averaged
 LOOK_AGAIN = 0.6  # share of the run after which narrower scales are looked at
-SIGNIFICANT = 3.0  # a narrower scale's signal to noise must exceed this / sqrt(d)
 
 
 @dataclass(frozen=True)
@@ -154,13 +152,13 @@ def update(
     if state.mode == CHECK:
         return line_search(state, center, slopes, f)
     if state.mode == SURVEY and not state.deterministic:
-        return _survey(state, slopes, combine)
+        return survey(state, slopes, combine)
     if state.newton and n > state.dim:  # a grown generation: one basis is a whole gradient
         slopes[state.dim :] = 0.0
         n = state.dim
     gradient = combine(slopes / max(state.dim, n))
     if state.mode == SURVEY:
-        return _smooth_or_rough(state, center, gradient, f)
+        return smooth_or_rough(state, center, gradient, f)
     if state.mode == NEWTON:
         return newton_step(state, center, gradient, f)
     return _drift(state, center, gradient, f)
@@ -175,6 +173,17 @@ def failed(state: AutomaticState, center: Array, spent: int) -> Array:
     state.sigma = max(0.5 * state.sigma, state.floor)
     state.wide = state.sigma if state.mode == DRIFT else state.wide
     return np.zeros_like(state.base)
+
+
+def restart(state: AutomaticState) -> None:
+    """Go on from another point: what was learned of the surroundings of the last is forgotten."""
+    state.step = np.zeros_like(state.step)
+    state.slope, state.averaged = 0.0, 0.0
+    if state.mode in (NEWTON, CHECK):
+        state.mode, state.checks, state.count, state.value = NEWTON, 0, 0, math.nan
+    elif state.mode == SURVEY:  # begin it anew, now or when it is due
+        state.sigma = state.wide
+        state.mode, state.surveyed = (SURVEY, 0) if state.deterministic else (DRIFT, -1)
 
 
 def recommend(state: AutomaticState, center: Array) -> Array:
@@ -221,7 +230,7 @@ def _drift(state: AutomaticState, center: Array, gradient: Array, f: Values) -> 
             ),
         )
     elif _progress(state) > LOOK_AGAIN and state.sigma == state.wide and state.deterministic:
-        return _narrow(state, center, SCALES)
+        return narrow(state, center, SCALES)
     elif _progress(state) > LOOK_AGAIN and state.surveyed < 0 and state.affordable:
         state.mode, state.surveyed, state.wide, state.slope = SURVEY, 0, state.sigma, 0.0
         return state.average - center
@@ -252,48 +261,3 @@ def _width(state: AutomaticState, f: Values) -> None:
     state.top = max(state.top, state.sigma)
     state.power = 1.0 + max(0.0, state.power - 1.0) * factor**2
     state.bend *= factor**2
-
-
-def _survey(state: AutomaticState, slopes: Array, combine: Combine) -> Array:
-    """Noisy: two gradients at each of several scales, at one center; go where they agree most."""
-    half = len(slopes) // 2
-    first = combine(np.concatenate([slopes[:half] / max(half, 1), np.zeros(len(slopes) - half)]))
-    second = combine(np.concatenate([np.zeros(half), slopes[half:] / (len(slopes) - half)]))
-    spread = float(np.sum((first - second) ** 2)) / 2.0
-    state.ratio[state.surveyed] = float(first @ second) / spread if spread > 0.0 else 0.0
-    state.surveyed += 2 if state.surveyed == 0 else 1
-    state.sigma = state.wide * 0.5**state.surveyed
-    if state.surveyed > SCALES:
-        best = int(np.argmax(state.ratio))
-        state.mode, state.sigma = DRIFT, state.wide
-        if best > 0 and state.ratio[best] > max(
-            SIGNIFICANT / math.sqrt(state.dim), 2.0 * state.ratio[0]
-        ):
-            _narrow(state, center=state.base, scales=best)
-    return np.zeros_like(state.base)
-
-
-def _smooth_or_rough(state: AutomaticState, center: Array, gradient: Array, f: Values) -> Array:
-    """Without noise: a gradient that changes as sigma narrows means structure below sigma."""
-    if state.surveyed == 0:
-        state.gradient, state.surveyed, state.sigma = gradient, SCALES, state.wide * 0.5**SCALES
-        return np.zeros_like(gradient)
-    wide, near = float(state.gradient @ state.gradient), float(gradient @ gradient)
-    # few directions: others at each scale, only the lengths compare
-    excess = float(np.sum((gradient - state.gradient) ** 2)) if state.newton else near - wide
-    state.rough = excess > wide
-    if state.newton and not state.rough:
-        return newton_step(state, center, gradient, f)
-    state.mode, state.sigma = DRIFT, state.wide
-    return np.zeros_like(gradient)
-
-
-def _narrow(state: AutomaticState, center: Array, scales: int) -> Array:
-    """Go on from the average, at a narrower scale."""
-    state.sigma, state.rough = state.wide * 0.5**scales, True
-    jump = state.average - center
-    state.averaged, state.rate, state.slope = 0.0, 0.0, 0.0
-    if state.newton:
-        state.mode, state.checks, state.value = NEWTON, 0, math.nan
-        state.sigma0, state.step = state.sigma, np.zeros_like(state.step)
-    return jump

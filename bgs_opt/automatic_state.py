@@ -100,6 +100,7 @@ def init(
     exact: bool,
     floor: float,
     ceiling: float | None = None,
+    workers: int = 1,
 ) -> AutomaticState:
     """The state before the first generation.
 
@@ -117,10 +118,13 @@ def init(
         Whether d directions are an orthogonal basis.
     floor, ceiling : float
         Of sigma; with bounds on x the ceiling is the starting sigma, None is 1000 times it.
+    workers : int
+        Evaluations that go on at the same time: a generation has at least so many.
     """
     known = noise is not None and 1e-290 < noise < 1e290
     deterministic = noise == 0.0
     pairs = min(dim, 64 if budget is None else min(64, max(2, budget // 20)))
+    pairs = max(pairs, -(-workers // 2))
     newton = exact and deterministic and dim <= LARGEST and (budget is None or budget >= 4 * dim)
     look = deterministic and (budget is None or budget >= (20 * dim if newton else 60 * pairs))
     zero = np.zeros(dim, dtype=dtype)

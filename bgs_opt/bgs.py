@@ -7,19 +7,22 @@ calls ``update.close_generation`` when a generation is complete; it holds no for
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from bgs_opt.candidates import Candidates
-from bgs_opt.config import SigmaRule, configure
+from bgs_opt.config import SigmaRule, configure, point_of
 from bgs_opt.errors import SearchStalledError
 from bgs_opt.ledger import Ledger, TellReport, Warner, ids_of, values_of
+from bgs_opt.opening import first_generation, jump, reopen
 from bgs_opt.options import Options
 from bgs_opt.pairs import source_of
 from bgs_opt.protocols import FloatArray, IntArray, Layout, Optimizer, Sampler
 from bgs_opt.run import Run
 from bgs_opt.streams import SeedLike
-from bgs_opt.update import close_generation, first_generation
+from bgs_opt.update import close_generation
 from bgs_opt.validation import integer
 
 __all__ = ["BGS"]
@@ -195,6 +198,45 @@ class BGS(Run):
         """
         with self._lock:
             return self._settle(ids_of(candidates, self._config.entropy), None)
+
+    def inject(self, x: npt.ArrayLike, value: float) -> bool:
+        """Tell of a point that this run did not ask for.
+
+        If its value is better than every one before, it is the best, and the center goes to it
+        when the open generation closes (at once if nothing of it was handed out), unless a
+        point that was asked for is better still by then. Any other value changes nothing.
+        Injected values are not counted as evaluations.
+
+        Parameters
+        ----------
+        x : array_like of float, shape (d,)
+            A point inside the bounds.
+        value : float
+            Value of the objective there. NaN and infinities are points that failed.
+
+        Returns
+        -------
+        bool
+            Whether it is the best value so far.
+
+        Raises
+        ------
+        ArgumentValueError, ArgumentTypeError
+            If the point or the value do not fit.
+        """
+        point = point_of("x", x, self._config)
+        told = float(values_of([value], 1, self._config.options.on_failure)[0])
+        loss = -told if self._config.maximize else told
+        with self._lock:
+            state = self._state
+            if not math.isfinite(loss) or loss >= state.best_value:
+                return False
+            point.flags.writeable = False
+            state.best_x, state.best_value, state.best_id, state.jump = point, loss, -1, True
+            if not state.open.asked:
+                jump(self._config, state)
+                reopen(self._config, state)
+            return True
 
     def _settle(self, ids: IntArray, values: FloatArray | None) -> TellReport:
         factors = self._config.factors(self._state.open.number)

@@ -28,6 +28,8 @@ from bgs_opt.validation import integer, wrong_type
 __all__ = ["SLOT_BITS", "Candidates", "Source"]
 
 SLOT_BITS = 32
+_HAIR = 1e-13  # of sigma, between repeated evaluations of the center where they must differ
+_TURNS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ class Source:
     num_center: int
     repeats: int
     common_seeds: str
+    distinct: bool = False
 
     def pairs_of(self, slots: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Pair number, sign (+1, -1; 0 for the center) and repeat index of each slot."""
@@ -107,7 +110,8 @@ class Source:
         if not len(slots):
             return
         pairs, signs, _ = self.pairs_of(slots)
-        out[signs == 0] = self.center
+        for row in np.flatnonzero(signs == 0).tolist():
+            out[row] = self._center(int(slots[row]))
         active = np.flatnonzero(signs)
         if self.probe is not None and (first := active[pairs[active] == 0]).size:
             move = self._scaled(self.probe * self.center.dtype.type(self.sigma), slice(None))
@@ -128,6 +132,16 @@ class Source:
                 for position in range(edges[number], edges[number + 1]):
                     ufunc = np.add if ends[position] > 0 else np.subtract
                     ufunc(self.center[cols], move, out=out[rows[position], cols])
+
+    def _center(self, slot: int) -> FloatArray:
+        """The center, a hair off it where no two evaluations may be of the same point."""
+        number = slot + 8 * (self.generation % _TURNS)
+        if not self.distinct or number == 0:
+            return self.center
+        rounding = 4 * float(np.finfo(self.center.dtype).eps)
+        hair = np.full(len(self.center), _HAIR * self.sigma, self.center.dtype)
+        hair = number * (self._scaled(hair, slice(None)) + rounding * np.abs(self.center))
+        return np.asarray(self.center + hair, self.center.dtype)
 
     def _scaled(self, move: FloatArray, cols: slice) -> FloatArray:
         if self.scale is not None:

@@ -33,7 +33,7 @@ from bgs_opt.validation import (
     wrong_value,
 )
 
-__all__ = ["Config", "Factors", "bounds_of", "configure"]
+__all__ = ["Config", "Factors", "bounds_of", "configure", "point_of"]
 
 SigmaRule = Schedule | CumulativeAdaptation | None
 
@@ -153,17 +153,16 @@ def _scale_of(scale: object, dim: int, dtype: np.dtype[Any], layout: Layout) -> 
 
 def _start(x0: npt.ArrayLike, sigma: object) -> tuple[FloatArray, float]:
     center = real_vector("x0", x0)
-    if not np.isfinite(center).all():
-        at = int(np.flatnonzero(~np.isfinite(center))[0])
-        wrong_value("x0", "finite numbers", f"{center[at]} at coordinate {at}")
+    _check_finite("x0", center)
     low, high = float(np.finfo(center.dtype).tiny), float(np.finfo(center.dtype).max)
     return center, real("sigma", sigma, low, high)
 
 
-def _default_directions(dim: int, budget: int | None) -> int:
-    """4 + 3 ln d pairs, but at least eight generations within the budget."""
+def _default_directions(dim: int, budget: int | None, workers: int) -> int:
+    """4 + 3 ln d pairs, or what makes eight generations; enough to keep all workers busy."""
     number = 4 + int(3 * math.log(dim))
-    return number if budget is None else max(1, min(number, budget // 16))
+    number = number if budget is None else max(1, min(number, budget // 16))
+    return max(number, -(-workers // 2))
 
 
 def _check_automatic(given: dict[str, object]) -> None:
@@ -186,14 +185,34 @@ def _check_sigma_rule(sigma_rule: object, optimizer: Optimizer | None) -> None:
         )
 
 
-def _check_inside(center: FloatArray, low: FloatArray | None, high: FloatArray | None) -> None:
+def _check_inside(
+    name: str, point: FloatArray, low: FloatArray | None, high: FloatArray | None
+) -> None:
     if low is None or high is None:
         return
-    outside = np.flatnonzero((center < low) | (center > high))
+    outside = np.flatnonzero((point < low) | (point > high))
     if outside.size:
         at = int(outside[0])
-        wrong_value("x0", f"a point inside the bounds [{low[at]}, {high[at]}]",
-                    f"{center[at]} at coordinate {at}")  # fmt: skip
+        wrong_value(name, f"a point inside the bounds [{low[at]}, {high[at]}]",
+                    f"{point[at]} at coordinate {at}")  # fmt: skip
+
+
+def _check_finite(name: str, point: FloatArray) -> None:
+    if not np.isfinite(point).all():
+        at = int(np.flatnonzero(~np.isfinite(point))[0])
+        wrong_value(name, "finite numbers", f"{point[at]} at coordinate {at}")
+
+
+def point_of(name: str, x: npt.ArrayLike, config: Config) -> FloatArray:
+    """Checked copy of a point of the search space, in its dtype."""
+    point = real_vector(name, x)
+    if point.shape != (config.dim,):
+        wrong_value(name, f"shape ({config.dim},)", point)
+    with np.errstate(over="ignore"):
+        point = point.astype(config.dtype)
+    _check_finite(name, point)
+    _check_inside(name, point, config.low, config.high)
+    return point
 
 
 def configure(
@@ -226,11 +245,16 @@ def configure(
              "learning_rate": learning_rate, "sigma_rule": sigma_rule,
              "learning_rate_schedule": options.learning_rate_schedule,
              "acceptance": options.acceptance,
+             "reward_scale": None if options.reward_scale == "kept" else options.reward_scale,
              "late": None if options.late == "ignore" else options.late}
         )  # fmt: skip
     budget = None if budget is None else integer("budget", budget, 1)
     if num_directions is None:
-        num_directions = min(dim, 1000) if rule is None else _default_directions(dim, budget)
+        num_directions = (
+            min(dim, 1000)
+            if rule is None
+            else _default_directions(dim, budget, options.num_workers)
+        )
     num_directions = integer("num_directions", num_directions, 1, 1 << 24)
     if rule is None and options.min_valid > 1:
         wrong_value("min_valid", "1 with optimizer='auto', some of whose generations have a "
@@ -245,7 +269,7 @@ def configure(
     _check_sigma_rule(sigma_rule, rule)
     real("sigma", sigma, options.min_sigma or 0.0, options.max_sigma or math.inf)
     low, high = bounds_of(bounds, dim, dtype)
-    _check_inside(center, low, high)
+    _check_inside("x0", center, low, high)
     blocks = layout_of(layout, dim)
     config = Config(
         dim=dim, dtype=dtype.str, maximize=flag("maximize", maximize),

@@ -144,6 +144,21 @@ class GaussianTable:
         return _Rows(dim, entropy, _TABLE, _fill_table)
 
 
+def _orthonormal(panel: FloatArray, spare: int) -> FloatArray:
+    """Q of the panel's QR with a positive diagonal of R, which makes it uniform over the
+    orthogonal group (Mezzadri 2007); ``spare`` dimensions are free.
+
+    Far fewer columns than those are well conditioned: there by Cholesky factors of the Gram
+    matrix, twice for full accuracy (Yamamoto et al. 2015), four times faster.
+    """  # noqa: D205
+    if spare < 4 * panel.shape[1]:
+        q, r = np.linalg.qr(panel)
+        return np.asarray(q * np.where(np.diagonal(r) < 0, -1.0, 1.0))
+    for _ in range(2):
+        panel = panel @ np.linalg.inv(np.linalg.cholesky(panel.T @ panel)).T
+    return panel
+
+
 class _QRDirections:
     """Blocks of ``min(N, d)`` orthogonal rows, made panel by panel as they are asked for.
 
@@ -170,13 +185,11 @@ class _QRDirections:
         while len(made) <= last:
             size = min(_PANEL, self.rows - len(made))
             generator = stream.jump(generation, number | len(made) // _PANEL << 40)
-            panel = generator.standard_normal((self.dim, size))
+            panel: FloatArray = generator.standard_normal((self.dim, size))
             for _ in range(2 if len(made) else 1):
                 if len(made):
                     panel -= made.T @ (made @ panel)
-                q, r = np.linalg.qr(panel)
-                # signs of r's diagonal make q uniform over the orthogonal group (Mezzadri 2007)
-                panel = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+                panel = _orthonormal(panel, self.dim - len(made))
             made = np.concatenate([made, panel.T])
         self._cache = ((generation, number), made)
         return made

@@ -202,6 +202,7 @@ class Ledger:
         source = source_of(self.config, generation, generation.center, self.directions)
         x = Candidates(source, np.array([slot])).x[0]
         state.best_x, state.best_value, state.best_id = x, lowest, name
+        state.jump = False
 
     def _release(self, generation: Generation) -> None:
         """Let go of a closed generation's center when nothing can come any more."""

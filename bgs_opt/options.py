@@ -116,6 +116,13 @@ class Options:
     start_evaluations : int
         Evaluations of the start that make up generation 0 and tell noise from none;
         ``optimizer="auto"`` chooses for itself where this is 0 and ``noisy`` is None.
+    num_workers : int
+        Evaluations that go on at the same time. A generation of ``optimizer="auto"`` then has
+        at least so many wherever the rule leaves it a choice, and evaluations of the start go
+        out together with pairs.
+    distinct : bool
+        Repeated evaluations of the center are a hair apart (about 1e-13 sigma), for hosts that
+        keep values by the point; noise is told from none by what lies beyond that.
     """
 
     repeats: int = 1
@@ -136,6 +143,8 @@ class Options:
     learning_rate_schedule: Schedule | None = None
     noisy: bool | None = None
     start_evaluations: int = 0
+    num_workers: int = 1
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         integer("repeats", self.repeats, 1, 1 << 20)
@@ -159,6 +168,8 @@ class Options:
         if self.noisy is not None:
             flag("noisy", self.noisy)
         integer("start_evaluations", self.start_evaluations, 0, 1 << 20)
+        integer("num_workers", self.num_workers, 1, 1 << 20)
+        flag("distinct", self.distinct)
         schedule = self.learning_rate_schedule
         if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
             wrong_type("learning_rate_schedule", "a callable of the generation or None", schedule)

@@ -100,6 +100,11 @@ class Run:
         return self._state.open.needed
 
     @property
+    def awaited(self) -> int:
+        """Fewest values (or losses) that must be told before the center is updated; >= 1."""
+        return self._state.open.awaited
+
+    @property
     def budget(self) -> int | None:
         """Evaluations after which ``stop`` says so."""
         return self._config.budget

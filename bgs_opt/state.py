@@ -82,6 +82,18 @@ class Generation:
         return self.center_left == 0 and self.resolved >= self.target
 
     @property
+    def awaited(self) -> int:
+        """Fewest values or losses after which the update can run."""
+        missing = self.target - self.resolved
+        if missing <= 0:
+            return self.center_left
+        begun = -(-max(0, self.asked - self.num_center) // (2 * self.repeats))
+        left = self.left[:begun]
+        left = np.sort(left[left > 0])[:missing]
+        whole = (missing - len(left)) * 2 * self.repeats
+        return self.center_left + int(left.sum()) + whole
+
+    @property
     def settled(self) -> bool:
         """Whether no value can come any more, not even of a discarded candidate."""
         status = self.status[: self.asked]
@@ -143,7 +155,8 @@ class State:
     average: FloatArray | None = None
     best_x: FloatArray | None = None
     best_value: float = np.inf  # as a loss: lower is better
-    best_id: int = -1
+    best_id: int = -1  # of a point that was told without being asked, too
+    jump: bool = False  # the center goes to the best point when the generation closes
     noisy: bool | None = None
     optimizer: dict[str, Any] = field(default_factory=dict)
     path: FloatArray | None = None  # of cumulative step-size adaptation

@@ -16,9 +16,9 @@ from bgs_opt.automatic import AutomaticState
 from bgs_opt.averaging import moving_average
 from bgs_opt.bounds import clip
 from bgs_opt.config import Config, Factors
-from bgs_opt.directions import QR
 from bgs_opt.errors import BGSWarning, SigmaClampedWarning, SkippedUpdateWarning
 from bgs_opt.gradient import norm
+from bgs_opt.opening import calibrate, jump, next_generation, start_evaluations
 from bgs_opt.pairs import Pairs, center_rewards, collect
 from bgs_opt.protocols import Directions, FloatArray, Optimizer
 from bgs_opt.selection import acceptance, direction_weights
@@ -29,7 +29,6 @@ __all__ = [
     "LATE_WINDOW",
     "Event",
     "close_generation",
-    "first_generation",
     "recommended",
 ]
 
@@ -37,64 +36,6 @@ LATE_WINDOW = 8
 """Closed generations whose ids are still known."""
 
 Event = tuple[type[BGSWarning], str]
-
-
-def first_generation(config: Config, center: FloatArray) -> State:
-    """State before anything was asked."""
-    options = config.options
-    starts = options.start_evaluations
-    if config.optimizer is None and options.noisy is not False:
-        starts = starts or automatic.start_evaluations(config.budget)
-    state = State(
-        center=center,
-        sigma=config.sigma,
-        open=Generation(0, config.sigma, starts, 0, options.repeats, center, None),
-        average=center.copy() if options.averaging else None,
-        noisy=options.noisy,
-        optimizer=config.optimizer.init(center) if config.optimizer else {},
-    )
-    if isinstance(config.sigma_rule, CumulativeAdaptation):
-        state.path = config.sigma_rule.init(center)
-    if not starts:
-        if config.optimizer is None:
-            _start_automatic(config, state, 0.0)
-        state.open = _next(config, state, 0)
-    return state
-
-
-def _start_automatic(config: Config, state: State, noise: float | None) -> None:
-    low, high = config.low, config.high
-    with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
-        boxed = low is not None and high is not None and np.isfinite(high - low).all()
-    state.automatic = automatic.init(
-        config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype,
-        exact=isinstance(config.sampler, QR), floor=_floor(config, state.center),
-        ceiling=config.sigma if boxed else None,
-    )  # fmt: skip
-
-
-def _floor(config: Config, center: FloatArray) -> float:
-    """Smallest sigma of the automatic rule: rounding of the coordinates must not show."""
-    size = norm(center) / math.sqrt(config.dim) if center.any() else config.sigma
-    return max(1e-12 * config.sigma, 16 * float(np.finfo(config.dtype).eps) * size)
-
-
-def _next(config: Config, state: State, number: int) -> Generation:
-    """Open the generation ``number``."""
-    options = config.options
-    if state.automatic is not None:
-        plan = automatic.plan(state.automatic)
-        sigma, _ = clamp(plan.sigma, *config.sigma_limits)
-        state.sigma = state.automatic.sigma = sigma
-        probe = None if plan.probe is None else plan.probe.astype(config.dtype, copy=False)
-        centers = max(plan.center_evaluations, options.center_evaluations)
-        return Generation(
-            number, sigma, centers, plan.num_directions, options.repeats, state.center, probe
-        )
-    return Generation(
-        number, state.sigma, options.baseline_evaluations, config.num_directions,
-        options.repeats, state.center, None,
-    )  # fmt: skip
 
 
 def _mean(values: FloatArray) -> float:
@@ -178,25 +119,6 @@ def _move(config: Config, state: State, delta: FloatArray) -> float:
     return length
 
 
-def _calibrate(config: Config, state: State, centers: FloatArray) -> None:
-    """Generation 0 of repeated start evaluations says whether and how noisy the objective is."""
-    variance = None
-    if len(centers) >= 2:
-        largest = float(np.abs(centers).max()) or 1.0
-        variance = float(np.var(centers / largest, ddof=1))
-        if state.noisy is None:
-            state.noisy = variance > 1e-24  # before the square of a huge or tiny unit is lost
-        variance = variance * largest * largest if variance > 1e-24 else 0.0
-        if not math.isfinite(variance):
-            variance = None
-    if state.noisy:
-        variance = variance or None
-    elif state.noisy is False:
-        variance = 0.0
-    if config.optimizer is None:
-        _start_automatic(config, state, variance)
-
-
 def close_generation(
     config: Config, state: State, directions: Directions, factors: Factors
 ) -> list[Event]:
@@ -220,8 +142,10 @@ def close_generation(
     centers = center_rewards(config, closing)
     pairs = collect(config, state, directions)
     length = difference = 0.0
-    if closing.target == 0 and closing.number == 0:
-        _calibrate(config, state, centers)
+    if closing.number == 0 and start_evaluations(config):
+        if calibrate(config, state, centers, pairs):
+            length, difference = _step(config, state, pairs, centers, factors)
+            events += _next_sigma(config, state, factors.sigma)
     elif len(pairs) < config.options.min_valid:
         state.skipped += 1
         state.num_skipped += 1
@@ -234,18 +158,28 @@ def close_generation(
             _move(config, state, automatic.failed(state.automatic, point, closing.spent))
     else:
         state.skipped = 0
-        rule, plain = state.automatic, config.optimizer
-        if plain is not None:
-            delta, difference = _plain_step(config, state, plain, factors.rate, pairs, centers)
-            length = _move(config, state, delta)
-        elif rule is not None:
-            delta, difference = _automatic_step(config, state, rule, pairs, centers)
-            length = _move(config, state, delta)
+        length, difference = _step(config, state, pairs, centers, factors)
         events += _next_sigma(config, state, factors.sigma)
     _record(config, state, pairs, centers, length, difference)
+    if state.jump:
+        jump(config, state)
     _archive(state, closing)
-    state.open = _next(config, state, closing.number + 1)
+    state.open = next_generation(config, state, closing.number + 1)
     return events
+
+
+def _step(
+    config: Config, state: State, pairs: Pairs, centers: FloatArray, factors: Factors
+) -> tuple[float, float]:
+    """Move the center. Returns the step's norm and the mean difference of the kept pairs."""
+    rule, plain = state.automatic, config.optimizer
+    if plain is not None:
+        delta, difference = _plain_step(config, state, plain, factors.rate, pairs, centers)
+    elif rule is not None:
+        delta, difference = _automatic_step(config, state, rule, pairs, centers)
+    else:
+        return 0.0, 0.0
+    return _move(config, state, delta), difference
 
 
 def _next_sigma(config: Config, state: State, factor: float | None) -> list[Event]:
@@ -264,7 +198,7 @@ def _record(
 ) -> None:
     sign = 1.0 if config.maximize else -1.0
     both = np.concatenate([pairs.plus, pairs.minus])
-    mean = sign * float(np.mean(both / len(both)) * len(both)) if len(both) else math.nan
+    mean = sign * _mean(both) if len(both) else math.nan
     center = sign * _mean(centers) if len(centers) else math.nan
     state.last_step, state.recent_value = length, mean
     best = -state.best_value if config.maximize else state.best_value

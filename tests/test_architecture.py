@@ -24,6 +24,7 @@ LAYERS = (
     {"streams"},
     {"automatic_state", "walsh"},
     {"quasi_newton"},
+    {"survey"},
     {
         "automatic",
         "averaging",
@@ -42,6 +43,7 @@ LAYERS = (
     {"candidates"},
     {"state"},
     {"pairs"},
+    {"opening"},
     {"update"},
     {"ledger"},
     {"checkpoint"},
@@ -70,11 +72,12 @@ ADAPTERS = {
     "evotorch": {"evotorch", "torch"},
     "gymnasium": {"gymnasium"},
     "nevergrad": {"nevergrad"},
+    "nevergrad_run": {"nevergrad"},
     "policy": {"torch", "tqdm"},
     "scipy": {"scipy"},
     "torch": {"torch"},
 }
-MAY_IMPORT_ADAPTERS = {"policy"}
+MAY_IMPORT_ADAPTERS = {"nevergrad", "policy"}
 
 FILE_LINES = 300
 FUNCTION_LINES = 50

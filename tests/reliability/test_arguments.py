@@ -231,6 +231,8 @@ OPTION_CASES = [
           [0, -1, NAN, INF, True, "linear", [0.9], {}, Shapeless()]),
     *flags("Options", "noisy", optional=True),
     *integers("Options", "start_evaluations", [-1, 1 << 30, HUGE_INT]),
+    *integers("Options", "num_workers", [0, -1, 1 << 30, HUGE_INT]),
+    *flags("Options", "distinct"),
     *SCALE,
 ]  # fmt: skip
 RULE_CASES = [

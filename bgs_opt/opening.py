@@ -1,0 +1,148 @@
+"""Opening a generation: how many evaluations of the center and of pairs it waits for, and its
+sigma.
+
+Generation 0 may consist of repeated evaluations of the start, which say whether the objective
+is noisy.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bgs_opt import automatic
+from bgs_opt.automatic import AutomaticState
+from bgs_opt.config import Config
+from bgs_opt.directions import QR
+from bgs_opt.gradient import norm
+from bgs_opt.pairs import Pairs
+from bgs_opt.protocols import FloatArray
+from bgs_opt.sigma import CumulativeAdaptation, clamp
+from bgs_opt.state import Generation, State
+
+__all__ = [
+    "calibrate",
+    "first_generation",
+    "jump",
+    "next_generation",
+    "reopen",
+    "start_evaluations",
+]
+
+ROUNDING = 1e-12  # differences below this share of the values are not noise, ...
+APART = 1e-9  # ... nor those below this share of what sigma does to the values
+
+
+def start_evaluations(config: Config) -> int:
+    """How many evaluations of the start generation 0 consists of; 0: it is an ordinary one."""
+    options = config.options
+    if options.start_evaluations or config.optimizer is not None or options.noisy is False:
+        return options.start_evaluations
+    return automatic.start_evaluations(config.budget)
+
+
+def first_generation(config: Config, center: FloatArray) -> State:
+    """State before anything was asked."""
+    options = config.options
+    starts = start_evaluations(config)
+    workers = options.num_workers
+    beside = -(-workers // 2) if workers > starts else int(options.distinct)
+    state = State(
+        center=center,
+        sigma=config.sigma,
+        open=Generation(0, config.sigma, starts, beside, options.repeats, center, None),
+        average=center.copy() if options.averaging else None,
+        noisy=options.noisy,
+        optimizer=config.optimizer.init(center) if config.optimizer else {},
+    )
+    if isinstance(config.sigma_rule, CumulativeAdaptation):
+        state.path = config.sigma_rule.init(center)
+    if not starts:
+        if config.optimizer is None:
+            _start_automatic(config, state, 0.0)
+        state.open = next_generation(config, state, 0)
+    return state
+
+
+def _start_automatic(config: Config, state: State, noise: float | None) -> AutomaticState:
+    low, high = config.low, config.high
+    with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
+        boxed = low is not None and high is not None and np.isfinite(high - low).all()
+    state.automatic = automatic.init(
+        config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype,
+        exact=isinstance(config.sampler, QR), floor=_floor(config, state.center),
+        ceiling=config.sigma if boxed else None, workers=config.options.num_workers,
+    )  # fmt: skip
+    return state.automatic
+
+
+def _floor(config: Config, center: FloatArray) -> float:
+    """Smallest sigma of the automatic rule: rounding of the coordinates must not show."""
+    size = norm(center) / math.sqrt(config.dim) if center.any() else config.sigma
+    return max(1e-12 * config.sigma, 16 * float(np.finfo(config.dtype).eps) * size)
+
+
+def next_generation(config: Config, state: State, number: int) -> Generation:
+    """Open the generation ``number``."""
+    options = config.options
+    if state.automatic is not None:
+        plan = automatic.plan(state.automatic)
+        sigma, _ = clamp(plan.sigma, *config.sigma_limits)
+        state.sigma = state.automatic.sigma = sigma
+        probe = None if plan.probe is None else plan.probe.astype(config.dtype, copy=False)
+        centers = max(plan.center_evaluations, options.center_evaluations)
+        return Generation(
+            number, sigma, centers, plan.num_directions, options.repeats, state.center, probe
+        )
+    return Generation(
+        number, state.sigma, options.baseline_evaluations, config.num_directions,
+        options.repeats, state.center, None,
+    )  # fmt: skip
+
+
+def calibrate(config: Config, state: State, centers: FloatArray, pairs: Pairs) -> bool:
+    """Whether and how noisy the objective is, from repeated evaluations of the start.
+
+    Returns whether ``pairs``, evaluated beside them, are as many as a step needs.
+    """
+    variance = None
+    if len(centers) >= 2:
+        largest = float(np.abs(centers).max()) or 1.0
+        variance = float(np.var(centers / largest, ddof=1))
+        least = ROUNDING**2
+        if config.options.distinct:  # they were a little apart
+            values = np.concatenate([centers, pairs.plus, pairs.minus]) / largest
+            with np.errstate(over="ignore"):
+                least = max(least, (APART * float(np.ptp(values))) ** 2)
+        noisy = variance > least
+        if state.noisy is None:
+            state.noisy = noisy  # before the square of a huge or tiny unit is lost
+        variance = variance * largest * largest if noisy else 0.0
+        if not math.isfinite(variance):
+            variance = None
+    if state.noisy:
+        variance = variance or None
+    elif state.noisy is False:
+        variance = 0.0
+    if config.optimizer is not None:
+        return len(pairs) >= config.num_directions
+    rule = _start_automatic(config, state, variance)
+    return len(pairs) >= automatic.plan(rule).num_directions
+
+
+def jump(config: Config, state: State) -> None:
+    """Go to the best point seen, which was told without being asked, and start from there."""
+    if state.best_x is None:
+        return
+    state.center, state.jump = state.best_x, False
+    if state.automatic is not None:
+        automatic.restart(state.automatic)
+
+
+def reopen(config: Config, state: State) -> None:
+    """Open the generation again of which nothing was handed out, at another center."""
+    if state.automatic is not None:
+        state.open = next_generation(config, state, state.open.number)
+    else:
+        state.open.center = state.center
