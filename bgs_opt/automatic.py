@@ -48,7 +48,7 @@ from bgs_opt.automatic_state import (
     limited,
     start_evaluations,
 )
-from bgs_opt.quasi_newton import line_search, newton_step, retreat
+from bgs_opt.quasi_newton import eager_search, line_search, newton_step, retreat
 from bgs_opt.survey import Combine, narrow, smooth_or_rough, survey
 
 __all__ = [
@@ -85,24 +85,31 @@ class Plan:
     sigma: float
     probe: Array | None  # replaces the first direction
     center_evaluations: int
+    required: int = 0  # directions from the first on that must be there
+    basis: bool = False  # a whole orthogonal basis must be there
 
 
 def plan(state: AutomaticState) -> Plan:
     """What the next generation asks for."""
     length = float(np.linalg.norm(state.step))
     probe = state.step * (math.sqrt(state.dim) / length) if length > 0.0 else None
+    if state.mode == CHECK and state.eager:
+        return Plan(state.dim, state.sigma, None, 1, basis=True)
     if state.mode == CHECK:
-        return Plan(1, state.sigma, probe, 1)
+        return Plan(1, state.sigma, probe, 1, required=1)
     if state.mode == NEWTON:
-        return Plan(state.dim, state.sigma, None, 1 if math.isnan(state.value) else 0)
+        return Plan(state.dim, state.sigma, None, 1 if math.isnan(state.value) else 0, basis=True)
     if state.mode == SURVEY and state.deterministic:
         return Plan(
-            state.pairs, state.sigma, None, 1 if state.newton and state.surveyed > 0 else 0
-        )
+            state.pairs, state.sigma, None, 1 if state.newton and state.surveyed > 0 else 0,
+            basis=state.newton,
+        )  # fmt: skip
     if state.mode == SURVEY:
         return Plan(BLOCKS * state.pairs, state.sigma, None, 0)
     centers = 2 if not state.deterministic and state.pairs >= 8 else 0
-    return Plan(state.pairs, state.sigma, probe if 4 <= state.pairs < state.dim else None, centers)
+    if probe is None or not 4 <= state.pairs < state.dim:
+        return Plan(state.pairs, state.sigma, None, centers)
+    return Plan(state.pairs, state.sigma, probe, centers, required=1)
 
 
 def update(
@@ -149,8 +156,8 @@ def update(
     with np.errstate(over="ignore"):  # the squares of what is left stay finite
         f = Values(*(np.clip(v / unit, -1e100, 1e100) for v in (f_plus, f_minus, f_center)))
     slopes = (f.plus - f.minus) / (2.0 * state.sigma)
-    if state.mode == CHECK:
-        return line_search(state, center, slopes, f)
+    if state.mode == CHECK and not state.eager:
+        return line_search(state, center, float(slopes[0]) / math.sqrt(state.dim), f)
     if state.mode == SURVEY and not state.deterministic:
         return survey(state, slopes, combine)
     if state.newton and n > state.dim:  # a grown generation: one basis is a whole gradient
@@ -159,6 +166,8 @@ def update(
     gradient = combine(slopes / max(state.dim, n))
     if state.mode == SURVEY:
         return smooth_or_rough(state, center, gradient, f)
+    if state.mode == CHECK:
+        return eager_search(state, center, gradient, f)
     if state.mode == NEWTON:
         return newton_step(state, center, gradient, f)
     return _drift(state, center, gradient, f)

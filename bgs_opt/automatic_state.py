@@ -34,6 +34,7 @@ SCALES = 4  # the narrowest scale of a survey is sigma / 2**SCALES
 BLOCKS = 4  # blocks of directions at each of its scales under noise
 DENSE, LARGEST = 200, 1000  # up to DENSE as many secant pairs as dimensions, up to LARGEST FEW
 FEW = 8
+ROUNDS = 16  # rounds of all workers below which there are too few full gradients
 
 
 class Values(NamedTuple):
@@ -56,6 +57,7 @@ class AutomaticState:
     mode: int
     deterministic: bool
     newton: bool  # full gradients are affordable
+    eager: bool  # ... and workers enough to take one at each point of a line search
     affordable: bool  # a survey under noise: at most a tenth of the budget
     rough: bool  # there is structure narrower than the starting sigma
     sigma: float
@@ -125,7 +127,8 @@ def init(
     deterministic = noise == 0.0
     pairs = min(dim, 64 if budget is None else min(64, max(2, budget // 20)))
     pairs = max(pairs, -(-workers // 2))
-    newton = exact and deterministic and dim <= LARGEST and (budget is None or budget >= 4 * dim)
+    least = max(4 * dim, ROUNDS * workers if workers > 1 else 0)
+    newton = exact and deterministic and dim <= LARGEST and (budget is None or budget >= least)
     look = deterministic and (budget is None or budget >= (20 * dim if newton else 60 * pairs))
     zero = np.zeros(dim, dtype=dtype)
     memory = np.zeros(((dim if dim <= DENSE else FEW) if newton else 0, dim), dtype=dtype)
@@ -138,6 +141,7 @@ def init(
         mode=SURVEY if look else NEWTON if newton else DRIFT,
         deterministic=deterministic,
         newton=newton,
+        eager=newton and workers > 2 * dim,
         rough=False,
         affordable=pairs == dim and (budget is None or budget >= 20 * SCALES * BLOCKS * pairs),
         sigma=sigma,

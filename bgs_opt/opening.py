@@ -56,6 +56,7 @@ def first_generation(config: Config, center: FloatArray) -> State:
         noisy=options.noisy,
         optimizer=config.optimizer.init(center) if config.optimizer else {},
     )
+    state.open.patience = _patience(config)
     if isinstance(config.sigma_rule, CumulativeAdaptation):
         state.path = config.sigma_rule.init(center)
     if not starts:
@@ -92,13 +93,20 @@ def next_generation(config: Config, state: State, number: int) -> Generation:
         state.sigma = state.automatic.sigma = sigma
         probe = None if plan.probe is None else plan.probe.astype(config.dtype, copy=False)
         centers = max(plan.center_evaluations, options.center_evaluations)
+        basis = config.dim if plan.basis else 0
         return Generation(
-            number, sigma, centers, plan.num_directions, options.repeats, state.center, probe
-        )
+            number, sigma, centers, plan.num_directions, options.repeats, state.center, probe,
+            plan.required, basis, _patience(config, 2 * basis),
+        )  # fmt: skip
     return Generation(
         number, state.sigma, options.baseline_evaluations, config.num_directions,
-        options.repeats, state.center, None,
+        options.repeats, state.center, None, patience=_patience(config),
     )  # fmt: skip
+
+
+def _patience(config: Config, least: int = 0) -> int:
+    patience = config.options.patience
+    return -1 if patience is None else max(patience, least)
 
 
 def calibrate(config: Config, state: State, centers: FloatArray, pairs: Pairs) -> bool:

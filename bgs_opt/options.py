@@ -120,6 +120,10 @@ class Options:
         Evaluations that go on at the same time. A generation of ``optimizer="auto"`` then has
         at least so many wherever the rule leaves it a choice, and evaluations of the start go
         out together with pairs.
+    patience : int, optional
+        A generation that has grown by so many complete pairs beyond those it needs no longer
+        waits for single evaluations: of the center, along the last step. By default it waits
+        until they are told or discarded.
     distinct : bool
         Repeated evaluations of the center are a hair apart (about 1e-13 sigma), for hosts that
         keep values by the point; noise is told from none by what lies beyond that.
@@ -144,6 +148,7 @@ class Options:
     noisy: bool | None = None
     start_evaluations: int = 0
     num_workers: int = 1
+    patience: int | None = None
     distinct: bool = False
 
     def __post_init__(self) -> None:
@@ -169,6 +174,8 @@ class Options:
             flag("noisy", self.noisy)
         integer("start_evaluations", self.start_evaluations, 0, 1 << 20)
         integer("num_workers", self.num_workers, 1, 1 << 20)
+        if self.patience is not None:
+            integer("patience", self.patience, 1, 1 << 30)
         flag("distinct", self.distinct)
         schedule = self.learning_rate_schedule
         if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):

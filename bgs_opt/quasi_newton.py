@@ -14,7 +14,7 @@ import numpy as np
 
 from bgs_opt.automatic_state import CHECK, NEWTON, Array, AutomaticState, Values, limited
 
-__all__ = ["line_search", "newton_step", "retreat"]
+__all__ = ["eager_search", "line_search", "newton_step", "retreat"]
 
 FOLLOW = 0.1  # sigma as a share of the last step
 ROUNDING = 1e-11  # differences below this share of the values are rounding
@@ -98,8 +98,16 @@ def _back(state: AutomaticState, moved: Array, share: float) -> Array:
     return back
 
 
-def line_search(state: AutomaticState, center: Array, slopes: Array, f: Values) -> Array:
-    """The line search: the value at the step's end, and one pair along the step."""
+def eager_search(state: AutomaticState, center: Array, gradient: Array, f: Values) -> Array:
+    """The line search with a full gradient at the step's end, which may be the next base."""
+    moved = center - state.base
+    length = float(np.linalg.norm(moved))
+    step = line_search(state, center, float(gradient @ moved) / max(length, 1e-300), f)
+    return newton_step(state, center, gradient, f) if state.mode == NEWTON else step
+
+
+def line_search(state: AutomaticState, center: Array, after: float, f: Values) -> Array:
+    """The line search: value and slope along the step, at its end."""
     state.checks += 1
     value = float(f.center.mean()) if len(f.center) else float(np.mean(f.plus + f.minus)) / 2.0
     moved = center - state.base
@@ -108,7 +116,6 @@ def line_search(state: AutomaticState, center: Array, slopes: Array, f: Values) 
         state.mode, state.count = NEWTON, 0
         return np.zeros_like(moved)
     before = float(moved @ state.gradient) / length
-    after = float(slopes[0]) / math.sqrt(state.dim)
     best = length * before / (before - after) if after > before else 10.0 * length
     if value > state.value + 1e-4 * before * length:  # Armijo's condition
         return _back(state, moved, min(max(best / length, 0.1), 0.5))

@@ -55,6 +55,9 @@ class Generation:
     repeats: int
     center: FloatArray | None  # None when nothing can come any more
     probe: FloatArray | None
+    required: int = 0  # pairs from number 0 on that the update waits for by name
+    basis: int = 0  # the update waits for a whole block of so many pairs
+    patience: int = -1  # after so many pairs more single ones are given up; -1: never
     asked: int = 0
     spent: int = 0  # values told
     resolved: int = 0  # pairs of which nothing is out
@@ -79,19 +82,32 @@ class Generation:
     @property
     def complete(self) -> bool:
         """Whether the update can run."""
-        return self.center_left == 0 and self.resolved >= self.target
+        if 0 <= self.patience <= self.resolved - self.target:
+            return True
+        if (
+            self.center_left
+            or self.resolved < self.target
+            or (self.left[: self.required] > 0).any()
+        ):
+            return False
+        blocks = len(self.left) // self.basis if self.basis else 0
+        open_ = self.left[: blocks * self.basis].reshape(blocks, -1) > 0 if blocks else None
+        return open_ is None or not bool(open_.any(axis=1).all())
 
     @property
     def awaited(self) -> int:
         """Fewest values or losses after which the update can run."""
-        missing = self.target - self.resolved
-        if missing <= 0:
-            return self.center_left
+        fewest = self.center_left + self._fewest(self.target - self.resolved)
+        if self.patience >= 0:
+            fewest = min(fewest, self._fewest(self.target + self.patience - self.resolved))
+        return max(1, fewest)
+
+    def _fewest(self, missing: int) -> int:
+        """Fewest values after which ``missing`` more pairs are complete."""
         begun = -(-max(0, self.asked - self.num_center) // (2 * self.repeats))
         left = self.left[:begun]
-        left = np.sort(left[left > 0])[:missing]
-        whole = (missing - len(left)) * 2 * self.repeats
-        return self.center_left + int(left.sum()) + whole
+        left = np.sort(left[left > 0])[: max(0, missing)]
+        return int(left.sum()) + max(0, missing - len(left)) * 2 * self.repeats
 
     @property
     def settled(self) -> bool:

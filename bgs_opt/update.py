@@ -79,18 +79,33 @@ def _plain_step(
     return delta, difference
 
 
+def _block(pairs: Pairs, size: int) -> slice:
+    """The first whole block of ``size`` pairs, which are an orthogonal basis; else all pairs."""
+    number = pairs.index[0] // size if size else np.empty(0, np.int64)
+    whole = np.flatnonzero(np.bincount(number) == size) if len(number) else number
+    if not len(whole):
+        return slice(None)
+    start = int(np.searchsorted(number, whole[0]))
+    return slice(start, start + size)
+
+
 def _automatic_step(
     config: Config, state: State, rule: AutomaticState, pairs: Pairs, centers: FloatArray
 ) -> tuple[FloatArray, float]:
+    chosen = _block(pairs, state.open.basis)
+
     def combine(weights: FloatArray) -> FloatArray:
-        return pairs.weighted_sum(np.asarray(weights), config.dim, config.dtype)
+        full = np.zeros(len(pairs), weights.dtype)
+        full[chosen] = weights
+        return pairs.weighted_sum(full, config.dim, config.dtype)
 
     center = state.center if config.scale is None else state.center / config.scale
     if state.open.probe is not None and pairs.index[0][0] != 0:  # the one along the step is lost
         return automatic.failed(rule, center, state.open.spent), 0.0
     delta = automatic.update(
-        rule, center, -pairs.plus, -pairs.minus, -centers, combine, state.open.spent
-    )
+        rule, center, -pairs.plus[chosen], -pairs.minus[chosen], -centers, combine,
+        state.open.spent,
+    )  # fmt: skip
     return delta, _difference(pairs.plus, pairs.minus)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bgs_opt import BGS, Options
-from bgs_opt.errors import NonFiniteValueWarning
+from bgs_opt.errors import NonFiniteValueWarning, StaleCandidateError
 
 STARTS = 4
 
@@ -157,3 +157,65 @@ def test_awaited_counts_the_half_of_a_pair_that_is_out(lost):
         assert opt.awaited == 1
     opt.tell(candidates[[3, 5][: 2 - lost]], [1.0, 2.0][: 2 - lost])
     assert opt.generation == 1
+
+
+# ---- workers that finish in any order, and some never
+
+
+def steady(fun, workers, budget, lost=0.0, patience=None, noisy=False, dim=6, seed=0):
+    """A run with so many evaluations under way, of which a random one ends next."""
+    options = Options(num_workers=workers, patience=patience, noisy=noisy)
+    opt = BGS(np.ones(dim), 1.0, optimizer="auto", seed=seed, budget=budget, options=options)
+    rng = np.random.default_rng(seed)
+    flying = []
+    for _ in range(budget):
+        while len(flying) < workers:
+            one = opt.ask(1)
+            flying.append((one[0], int(one.ids[0])))
+        x, name = flying.pop(rng.integers(len(flying)))
+        if rng.random() >= lost:
+            try:
+                opt.tell([name], [fun(x)])
+            except StaleCandidateError:
+                continue
+    return opt
+
+
+def bent(x):
+    return float(np.arange(1, len(x) + 1) @ (x - 0.3) ** 2)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 8, 20])
+def test_full_gradients_and_line_searches_get_their_own_pairs_in_any_order(workers):
+    """A quadratic function is solved to rounding, which no wrong gradient allows."""
+    opt = steady(bent, workers, 2000)
+    assert opt.best.value < 1e-24
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_evaluations_that_never_come_hold_nothing_up(workers, noisy):
+    """One in ten is lost, and nobody says so."""
+    rng = np.random.default_rng(1)
+
+    def fun(x):
+        return bent(x) + noisy * 0.1 * rng.standard_normal()
+
+    opt = steady(fun, workers, 4000, lost=0.1, patience=8 + 4 * workers, noisy=noisy)
+    assert bent(opt.recommendation) < (5e-2 if noisy else 1e-12)
+
+
+@pytest.mark.parametrize("patience", [1, 5])
+def test_a_lost_center_evaluation_is_given_up_after_so_many_pairs_more(patience):
+    options = Options(center_evaluations=1, patience=patience)
+    opt = BGS(np.zeros(4), 1.0, num_directions=3, seed=0, options=options)
+    candidates = opt.ask(1 + 2 * (3 + patience))
+    for place in range(1, len(candidates)):
+        assert opt.generation == 0
+        opt.tell(candidates[[place]], [float(place)])
+    assert opt.generation == 1
+    forever = BGS(np.zeros(4), 1.0, num_directions=3, seed=0,
+                  options=Options(center_evaluations=1))  # fmt: skip
+    many = forever.ask(1001)
+    forever.tell(many[1:], np.arange(1000.0))
+    assert forever.generation == 0

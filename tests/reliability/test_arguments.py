@@ -233,6 +233,7 @@ OPTION_CASES = [
     *integers("Options", "start_evaluations", [-1, 1 << 30, HUGE_INT]),
     *integers("Options", "num_workers", [0, -1, 1 << 30, HUGE_INT]),
     *flags("Options", "distinct"),
+    *integers("Options", "patience", [0, -1, 1 << 31, HUGE_INT], optional=True),
     *SCALE,
 ]  # fmt: skip
 RULE_CASES = [
