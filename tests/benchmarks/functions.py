@@ -10,46 +10,16 @@ keeps the answers of the peers, which do not depend on bgs_opt, from run to run.
 """
 
 import itertools
-import json
-import multiprocessing
-import os
 import sys
-import warnings
 from pathlib import Path
-
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
 
 import numpy as np
 
-from tests.benchmarks import _table
+from tests.benchmarks import _runs, _table
 from tests.benchmarks.problems import FUNCTIONS, METHODS, NOISES, solve
 
 DIMS = (10, 50)
 PEERS = tuple(name for name in METHODS if name != "bgs_opt")
-
-
-def answers(tasks, jobs, cache):
-    """Answers of all tasks; those of peers are looked up in and added to the cache."""
-    kept = json.loads(cache.read_text()) if cache is not None and cache.exists() else {}
-    out = {task: kept[str(task)] for task in tasks if str(task) in kept}
-    todo = [task for task in tasks if task not in out]
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=quiet) as pool:
-        for done, (task, values) in enumerate(pool.imap_unordered(solve, todo), 1):
-            out[task] = values
-            if task[0] != "bgs_opt":
-                kept[str(task)] = values
-            if done % 20 == 0 or done == len(todo):
-                print(f"\r{done} of {len(todo)} runs", end="", file=sys.stderr, flush=True)
-                if cache is not None:
-                    cache.write_text(json.dumps(kept))
-    print(file=sys.stderr)
-    return out
-
-
-def quiet():
-    """Peers warn about noise; their warnings say nothing here."""
-    warnings.simplefilter("ignore")
 
 
 def quartiles(out, method, cell, seeds):
@@ -57,14 +27,6 @@ def quartiles(out, method, cell, seeds):
     table = np.array([out[(method, *cell, seed)] for seed in seeds])
     best = table[:, int(np.argmin(np.median(table, axis=0)))]
     return np.quantile(best, [0.25, 0.5, 0.75])
-
-
-def mean_ranks(medians, cells):
-    """Mean rank of each method over the cells, ties sharing their ranks."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata([medians[cell, method] for method in METHODS]) for cell in cells]
-    return dict(zip(METHODS, np.mean(ranks, axis=0), strict=True))
 
 
 def due(medians, cells):
@@ -84,7 +46,7 @@ def due(medians, cells):
             ours, theirs = medians[cell, "bgs_opt"], medians[cell, "DE"]
             name = f"{cell[0]} d=50 noise {cell[2]:.0%}: {ours:.1e} < {theirs:.1e} of DE"
             checks.append((name, ours < theirs))
-    ranks = mean_ranks(medians, [cell for cell in cells if cell[2]])
+    ranks = _runs.mean_ranks(medians, [cell for cell in cells if cell[2]], METHODS)
     best_peer = min(ranks[name] for name in PEERS)
     name = f"mean rank over the noisy cells {ranks['bgs_opt']:.2f} < {best_peer:.2f}"
     checks.append((name, ranks["bgs_opt"] < best_peer))
@@ -101,7 +63,7 @@ def main(argv=None):
     seeds = range(options.seeds or (3 if options.quick else 20))
     cells = [(f, d, z) for z, d, f in itertools.product(NOISES, DIMS, FUNCTIONS)]
     tasks = [(m, *cell, seed) for seed in seeds for cell in cells for m in METHODS]
-    out = answers(tasks, options.jobs, options.cache)
+    out = _runs.answers(solve, tasks, options.jobs, options.cache, {"bgs_opt"})
     rows, medians = [], {}
     for cell in cells:
         row = [f"{cell[0]}, {cell[1]}, {cell[2]:.0%}"]
@@ -116,7 +78,7 @@ def main(argv=None):
         ("mean rank, noisy cells", [c for c in cells if c[2]]),
         ("mean rank, all cells", cells),
     ):
-        ranks = mean_ranks(medians, chosen)
+        ranks = _runs.mean_ranks(medians, chosen, METHODS)
         rows.append([title, *(f"{ranks[method]:.2f}" for method in METHODS)])
     header = ["function, d, noise", *METHODS]
     return _table.finish(
