@@ -106,7 +106,7 @@ def plan(state: AutomaticState) -> Plan:
         )  # fmt: skip
     if state.mode == SURVEY:
         return Plan(BLOCKS * state.pairs, state.sigma, None, 0)
-    centers = 2 if not state.deterministic and state.pairs >= 8 else 0
+    centers = 0 if state.pairs < 8 else int(state.watch) if state.deterministic else 2
     if probe is None or not 4 <= state.pairs < state.dim:
         return Plan(state.pairs, state.sigma, None, centers)
     return Plan(state.pairs, state.sigma, probe, centers, required=1)
@@ -179,7 +179,8 @@ def failed(state: AutomaticState, center: Array, spent: int) -> Array:
     state.generation += 1
     if state.mode == CHECK:
         return retreat(state, center)
-    state.sigma = max(0.5 * state.sigma, state.floor)
+    if state.scale > 0.0:  # else nothing was ever finite: it is the center that fails
+        state.sigma = max(0.5 * state.sigma, state.floor)
     state.wide = state.sigma if state.mode == DRIFT else state.wide
     return np.zeros_like(state.base)
 

@@ -58,6 +58,7 @@ class AutomaticState:
     deterministic: bool
     newton: bool  # full gradients are affordable
     eager: bool  # ... and workers enough to take one at each point of a line search
+    watch: bool  # evaluate the center in every generation
     affordable: bool  # a survey under noise: at most a tenth of the budget
     rough: bool  # there is structure narrower than the starting sigma
     sigma: float
@@ -143,6 +144,7 @@ def init(
         newton=newton,
         eager=newton and workers > 2 * dim,
         rough=False,
+        watch=workers > 1,
         affordable=pairs == dim and (budget is None or budget >= 20 * SCALES * BLOCKS * pairs),
         sigma=sigma,
         sigma0=sigma,

@@ -29,7 +29,6 @@ __all__ = ["SLOT_BITS", "Candidates", "Source"]
 
 SLOT_BITS = 32
 _HAIR = 1e-13  # of sigma, between repeated evaluations of the center where they must differ
-_TURNS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class Source:
     num_center: int
     repeats: int
     common_seeds: str
-    distinct: bool = False
+    hair: int = -1  # of the first evaluation of the center, where all are apart; -1: exact
 
     def pairs_of(self, slots: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Pair number, sign (+1, -1; 0 for the center) and repeat index of each slot."""
@@ -134,9 +133,9 @@ class Source:
                     ufunc(self.center[cols], move, out=out[rows[position], cols])
 
     def _center(self, slot: int) -> FloatArray:
-        """The center, a hair off it where no two evaluations may be of the same point."""
-        number = slot + 8 * (self.generation % _TURNS)
-        if not self.distinct or number == 0:
+        """The center, some hairs off it where no two evaluations may be of the same point."""
+        number = self.hair + slot
+        if self.hair < 0 or number == 0:
             return self.center
         rounding = 4 * float(np.finfo(self.center.dtype).eps)
         hair = np.full(len(self.center), _HAIR * self.sigma, self.center.dtype)

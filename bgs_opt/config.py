@@ -33,7 +33,7 @@ from bgs_opt.validation import (
     wrong_value,
 )
 
-__all__ = ["Config", "Factors", "bounds_of", "configure", "point_of"]
+__all__ = ["Config", "Factors", "bounds_of", "configure", "default_directions", "point_of"]
 
 SigmaRule = Schedule | CumulativeAdaptation | None
 
@@ -158,7 +158,7 @@ def _start(x0: npt.ArrayLike, sigma: object) -> tuple[FloatArray, float]:
     return center, real("sigma", sigma, low, high)
 
 
-def _default_directions(dim: int, budget: int | None, workers: int) -> int:
+def default_directions(dim: int, budget: int | None, workers: int) -> int:
     """4 + 3 ln d pairs, or what makes eight generations; enough to keep all workers busy."""
     number = 4 + int(3 * math.log(dim))
     number = number if budget is None else max(1, min(number, budget // 16))
@@ -253,7 +253,7 @@ def configure(
         num_directions = (
             min(dim, 1000)
             if rule is None
-            else _default_directions(dim, budget, options.num_workers)
+            else default_directions(dim, budget, options.num_workers)
         )
     num_directions = integer("num_directions", num_directions, 1, 1 << 24)
     if rule is None and options.min_valid > 1:

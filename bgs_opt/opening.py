@@ -27,11 +27,14 @@ __all__ = [
     "jump",
     "next_generation",
     "reopen",
+    "rescue",
     "start_evaluations",
 ]
 
 ROUNDING = 1e-12  # differences below this share of the values are not noise, ...
 APART = 1e-9  # ... nor those below this share of what sigma does to the values
+HAIR = 1e-13  # relative difference of sigma between generations where points must be distinct
+HAIRS = 512  # after so many they begin anew
 
 
 def start_evaluations(config: Config) -> int:
@@ -46,17 +49,14 @@ def first_generation(config: Config, center: FloatArray) -> State:
     """State before anything was asked."""
     options = config.options
     starts = start_evaluations(config)
-    workers = options.num_workers
-    beside = -(-workers // 2) if workers > starts else int(options.distinct)
     state = State(
         center=center,
         sigma=config.sigma,
-        open=Generation(0, config.sigma, starts, beside, options.repeats, center, None),
+        open=_start(config, center, 0, 0),
         average=center.copy() if options.averaging else None,
         noisy=options.noisy,
         optimizer=config.optimizer.init(center) if config.optimizer else {},
     )
-    state.open.patience = _patience(config)
     if isinstance(config.sigma_rule, CumulativeAdaptation):
         state.path = config.sigma_rule.init(center)
     if not starts:
@@ -64,6 +64,17 @@ def first_generation(config: Config, center: FloatArray) -> State:
             _start_automatic(config, state, 0.0)
         state.open = next_generation(config, state, 0)
     return state
+
+
+def _start(config: Config, center: FloatArray, number: int, hair: int) -> Generation:
+    """Evaluations of the start, with pairs beside them where workers are idle otherwise."""
+    options = config.options
+    starts, workers = start_evaluations(config), options.num_workers
+    beside = -(-workers // 2) if workers > starts else int(options.distinct)
+    return Generation(
+        number, config.sigma, starts, beside, options.repeats, center, None, start=starts > 0,
+        patience=_patience(config), hair=hair if options.distinct else -1,
+    )  # fmt: skip
 
 
 def _start_automatic(config: Config, state: State, noise: float | None) -> AutomaticState:
@@ -87,6 +98,12 @@ def _floor(config: Config, center: FloatArray) -> float:
 def next_generation(config: Config, state: State, number: int) -> Generation:
     """Open the generation ``number``."""
     options = config.options
+    hair, apart = -1, 1.0
+    if options.distinct:  # where the center stays, too
+        hair, apart = (
+            (state.open.hair + state.open.num_center) % HAIRS,
+            1 + HAIR * (number % HAIRS),
+        )
     if state.automatic is not None:
         plan = automatic.plan(state.automatic)
         sigma, _ = clamp(plan.sigma, *config.sigma_limits)
@@ -95,12 +112,12 @@ def next_generation(config: Config, state: State, number: int) -> Generation:
         centers = max(plan.center_evaluations, options.center_evaluations)
         basis = config.dim if plan.basis else 0
         return Generation(
-            number, sigma, centers, plan.num_directions, options.repeats, state.center, probe,
-            plan.required, basis, _patience(config, 2 * basis),
+            number, sigma * apart, centers, plan.num_directions, options.repeats, state.center,
+            probe, plan.required, basis, _patience(config, 2 * basis), hair=hair,
         )  # fmt: skip
     return Generation(
-        number, state.sigma, options.baseline_evaluations, config.num_directions,
-        options.repeats, state.center, None, patience=_patience(config),
+        number, state.sigma * apart, options.baseline_evaluations, config.num_directions,
+        options.repeats, state.center, None, patience=_patience(config), hair=hair,
     )  # fmt: skip
 
 
@@ -140,12 +157,26 @@ def calibrate(config: Config, state: State, centers: FloatArray, pairs: Pairs) -
 
 
 def jump(config: Config, state: State) -> None:
-    """Go to the best point seen, which was told without being asked, and start from there."""
+    """Go to the best point seen, and start from there."""
     if state.best_x is None:
         return
     state.center, state.jump = state.best_x, False
+    state.open.hair += int(config.options.distinct)
     if state.automatic is not None:
         automatic.restart(state.automatic)
+
+
+def rescue(config: Config, state: State) -> Generation | None:
+    """Go to the best point from a center that failed whenever it was evaluated.
+
+    Returns the next generation if noise has to be looked for there.
+    """
+    jump(config, state)
+    if state.automatic is None or state.noisy is not None or not start_evaluations(config):
+        return None
+    state.automatic = None
+    number, hair = state.open.number + 1, state.open.hair + state.open.num_center
+    return _start(config, state.center, number, hair)
 
 
 def reopen(config: Config, state: State) -> None:

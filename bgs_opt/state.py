@@ -58,6 +58,8 @@ class Generation:
     required: int = 0  # pairs from number 0 on that the update waits for by name
     basis: int = 0  # the update waits for a whole block of so many pairs
     patience: int = -1  # after so many pairs more single ones are given up; -1: never
+    start: bool = False  # evaluations of the start, to find noise
+    hair: int = -1  # see Source
     asked: int = 0
     spent: int = 0  # values told
     resolved: int = 0  # pairs of which nothing is out
@@ -173,6 +175,7 @@ class State:
     best_value: float = np.inf  # as a loss: lower is better
     best_id: int = -1  # of a point that was told without being asked, too
     jump: bool = False  # the center goes to the best point when the generation closes
+    alive: bool = False  # whether the center, or half of a generation, had finite values
     noisy: bool | None = None
     optimizer: dict[str, Any] = field(default_factory=dict)
     path: FloatArray | None = None  # of cumulative step-size adaptation

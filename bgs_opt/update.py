@@ -18,12 +18,12 @@ from bgs_opt.bounds import clip
 from bgs_opt.config import Config, Factors
 from bgs_opt.errors import BGSWarning, SigmaClampedWarning, SkippedUpdateWarning
 from bgs_opt.gradient import norm
-from bgs_opt.opening import calibrate, jump, next_generation, start_evaluations
+from bgs_opt.opening import calibrate, jump, next_generation, rescue
 from bgs_opt.pairs import Pairs, center_rewards, collect
 from bgs_opt.protocols import Directions, FloatArray, Optimizer
 from bgs_opt.selection import acceptance, direction_weights
 from bgs_opt.sigma import CumulativeAdaptation, clamp
-from bgs_opt.state import Generation, State, record_history
+from bgs_opt.state import TOLD, Generation, State, record_history
 
 __all__ = [
     "LATE_WINDOW",
@@ -157,7 +157,7 @@ def close_generation(
     centers = center_rewards(config, closing)
     pairs = collect(config, state, directions)
     length = difference = 0.0
-    if closing.number == 0 and start_evaluations(config):
+    if closing.start:
         if calibrate(config, state, centers, pairs):
             length, difference = _step(config, state, pairs, centers, factors)
             events += _next_sigma(config, state, factors.sigma)
@@ -176,11 +176,27 @@ def close_generation(
         length, difference = _step(config, state, pairs, centers, factors)
         events += _next_sigma(config, state, factors.sigma)
     _record(config, state, pairs, centers, length, difference)
-    if state.jump:
+    opened = None
+    if _stranded(state, centers):
+        opened = rescue(config, state)
+    elif state.jump:
         jump(config, state)
     _archive(state, closing)
-    state.open = next_generation(config, state, closing.number + 1)
+    state.open = opened or next_generation(config, state, closing.number + 1)
     return events
+
+
+def _stranded(state: State, centers: FloatArray) -> bool:
+    """Whether something finite was found though all that is known of the center is that it fails.
+
+    Once: a center with a finite value, or half of the values about it, will do from then on.
+    """
+    told = state.open.values[: state.open.asked][state.open.status[: state.open.asked] == TOLD]
+    good = int(np.count_nonzero(np.isfinite(told)))
+    well = len(centers) > 0 if state.open.num_center else 0 < 2 * good > len(told)
+    lost = not well and not state.alive and state.best_x is not None
+    state.alive = state.alive or well or lost
+    return lost
 
 
 def _step(

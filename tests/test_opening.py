@@ -219,3 +219,44 @@ def test_a_lost_center_evaluation_is_given_up_after_so_many_pairs_more(patience)
     many = forever.ask(1001)
     forever.tell(many[1:], np.arange(1000.0))
     assert forever.generation == 0
+
+
+# ---- a start that fails
+
+
+def above(x):
+    return float((x - 0.5) @ (x - 0.5)) if x[0] >= 1 else np.nan
+
+
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
+@pytest.mark.parametrize("options", [{}, {"distinct": True}, {"noisy": False}, {"noisy": True}])
+def test_from_a_start_that_fails_the_search_goes_to_the_first_point_that_does_not(options):
+    opt = BGS(np.zeros(2), 1.0, optimizer="auto", seed=2, budget=2000,
+              options=Options(max_skipped=100, **options))  # fmt: skip
+    while not opt.stop():
+        candidates = opt.ask()
+        opt.tell(candidates, [above(x) for x in candidates])
+    assert opt.best.x[0] >= 1
+    assert opt.best.value < 0.35  # 0.25 is the least
+
+
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
+def test_a_finite_value_that_comes_late_moves_a_center_that_fails_as_well():
+    opt = BGS(np.zeros(2), 1.0, optimizer="auto", seed=2, options=Options(noisy=True))
+    candidates = opt.ask(opt.needed + 2)
+    values = np.full(len(candidates), np.nan)
+    opt.tell(candidates[:-1], values[:-1])
+    assert opt.generation == 1
+    report = opt.tell(candidates[-1:], [3.0])
+    assert report.late == 1
+    opt.tell(opt.ask(), np.full(len(opt.pending), np.nan))
+    np.testing.assert_array_equal(opt.center, candidates[-1])
+
+
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
+def test_where_everything_fails_sigma_stays():
+    opt = BGS(np.zeros(2), 1.0, optimizer="auto", seed=2, options=Options(max_skipped=100))
+    for _ in range(20):
+        candidates = opt.ask()
+        opt.tell(candidates, np.full(len(candidates), np.nan))
+    assert opt.sigma == 1.0

@@ -14,12 +14,10 @@ import itertools
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from tests.benchmarks import _runs, _table
 from tests.benchmarks.nevergrad_problems import FUNCTIONS, NOISES, solve
 
-OURS = ("BGS", "BGSPlain", "BGSMax")
+OURS = ("BGS", "BGSWide")
 PEERS = ("CMA", "DiagonalCMA", "TBPSA", "OnePlusOne", "DE", "TwoPointsDE", "NGOpt", "NgIohTuned",
          "SPSA", "RandomSearch")  # fmt: skip
 RANKED = ("BGS", *PEERS)
@@ -53,7 +51,8 @@ def due(medians, cells):
         place = 1 + sum(ranks[peer] < ranks["BGS"] for peer in PEERS)
         best = min(PEERS, key=ranks.get)
         checks.append((f"mean rank over {title}: place {place} (due {last}), "
-                       f"{ranks['BGS']:.2f}; {best} {ranks[best]:.2f}", place <= last))  # fmt: skip
+                       f"{ranks['BGS']:.2f}; {best} {ranks[best]:.2f}",
+                       place <= last))  # fmt: skip
     bad = worst_three(medians, cells)
     checks.append(
         (f"sphere, cigar, ellipsoids: among the worst three in {bad or 'no cell'}", not bad)

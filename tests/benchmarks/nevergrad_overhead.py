@@ -4,7 +4,8 @@
 
 All take turns, a slice of candidates each, on one thread. The optimizer that does nothing hands
 out one vector, with one coordinate changed each time, since Nevergrad itself keeps every point
-that was told in its archive. CMA stands out at d = 100,000: its covariance matrix has 1e10 numbers.
+that was told in its archive. CMA is left out at d = 100,000, where its covariance matrix would
+have 1e10 numbers.
 """
 
 import os

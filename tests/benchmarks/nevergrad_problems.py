@@ -67,7 +67,7 @@ def solve(task):
     np.random.seed(seed)  # noqa: NPY002  (some optimizers draw from the global generator)
     try:
         found = ng.optimizers.registry[method](space, budget=ratio * dim).minimize(problem)
-    except Exception:  # noqa: BLE001  (a peer that breaks has no answer)
+    except Exception:
         return task, None
     score = problem.loss(found.value) / problem.start
     return task, score if np.isfinite(score) else 1e9
