@@ -76,6 +76,7 @@ class AutomaticState:
     slope: float  # DRIFT: length of the last gradient (0: none)
     value: float  # NEWTON: value at the base (nan: not known)
     checks: int  # evaluations of the line search so far
+    blocked: bool  # whether one of them failed
     surveyed: int  # the scale that the survey looks at next (-1: none yet)
     count: int  # secant pairs stored so far
     averaged: float  # centers in the average
@@ -161,6 +162,7 @@ def init(
         slope=0.0,
         value=math.nan,
         checks=0,
+        blocked=False,
         surveyed=0 if look else -1,
         count=0,
         averaged=0.0,

@@ -30,7 +30,8 @@ def newton_step(state: AutomaticState, center: Array, gradient: Array, f: Values
     sigma = state.sigma
     if differences <= ROUNDING * level:
         state.sigma = max(sigma, min(4.0 * sigma, state.sigma0))
-    state.base, state.gradient, state.checks, state.mode = center.copy(), gradient, 0, NEWTON
+    state.base, state.gradient, state.mode = center.copy(), gradient, NEWTON
+    state.checks, state.blocked = 0, False
     norm = float(np.linalg.norm(gradient))
     if norm == 0.0:
         state.step = np.zeros_like(gradient)
@@ -84,7 +85,7 @@ def _two_loop(state: AutomaticState, gradient: Array, first: float) -> Array:
 
 def retreat(state: AutomaticState, center: Array) -> Array:
     """The step back from a trial point that has no finite value."""
-    state.checks += 1
+    state.checks, state.blocked = state.checks + 1, True
     return _back(state, center - state.base, 0.25)
 
 
@@ -108,8 +109,10 @@ def eager_search(state: AutomaticState, center: Array, gradient: Array, f: Value
 
 def line_search(state: AutomaticState, center: Array, after: float, f: Values) -> Array:
     """The line search: value and slope along the step, at its end."""
+    if not len(f.center):  # it failed, or was lost
+        return retreat(state, center)
     state.checks += 1
-    value = float(f.center.mean()) if len(f.center) else float(np.mean(f.plus + f.minus)) / 2.0
+    value = float(f.center.mean())
     moved = center - state.base
     length = float(np.linalg.norm(moved))
     if length == 0.0:
@@ -119,7 +122,7 @@ def line_search(state: AutomaticState, center: Array, after: float, f: Values) -
     best = length * before / (before - after) if after > before else 10.0 * length
     if value > state.value + 1e-4 * before * length:  # Armijo's condition
         return _back(state, moved, min(max(best / length, 0.1), 0.5))
-    if after < 0.5 * before and state.checks < 6:
+    if after < 0.5 * before and state.checks < 6 and not state.blocked:
         state.step = moved * (min(best, length + _reach(state)) / length)
         on: Array = state.step - moved
         return on

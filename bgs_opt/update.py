@@ -35,6 +35,9 @@ __all__ = [
 LATE_WINDOW = 8
 """Closed generations whose ids are still known."""
 
+ASTRAY = 3
+"""Generations without a usable pair after which the automatic rule goes back to the best point."""
+
 Event = tuple[type[BGSWarning], str]
 
 
@@ -189,12 +192,14 @@ def close_generation(
 def _stranded(state: State, centers: FloatArray) -> bool:
     """Whether something finite was found though all that is known of the center is that it fails.
 
-    Once: a center with a finite value, or half of the values about it, will do from then on.
+    A center with a finite value, or half of the values about it, will do from then on; but the
+    automatic rule, which may follow a wrong trail to where nothing is finite, can be lost again.
     """
     told = state.open.values[: state.open.asked][state.open.status[: state.open.asked] == TOLD]
     good = int(np.count_nonzero(np.isfinite(told)))
     well = len(centers) > 0 if state.open.num_center else 0 < 2 * good > len(told)
-    lost = not well and not state.alive and state.best_x is not None
+    again = state.automatic is not None and state.skipped > 0 and state.skipped % ASTRAY == 0
+    lost = not well and (not state.alive or again) and state.best_x is not None
     state.alive = state.alive or well or lost
     return lost
 

@@ -260,3 +260,17 @@ def test_where_everything_fails_sigma_stays():
         candidates = opt.ask()
         opt.tell(candidates, np.full(len(candidates), np.nan))
     assert opt.sigma == 1.0
+
+
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
+@pytest.mark.parametrize("seed", range(5))
+def test_at_the_edge_of_what_fails_the_search_never_settles_beyond_it(seed):
+    """The optimum lies where half of all points fail."""
+    opt = BGS(np.array([3.0, 3.0]), 1.0, optimizer="auto", seed=seed, budget=2000,
+              options=Options(max_skipped=100, noisy=False))  # fmt: skip
+    while not opt.stop():
+        candidates = opt.ask()
+        opt.tell(candidates, [above(x) for x in candidates])
+    assert opt.best.value < 0.26  # 0.25 is the least
+    assert opt.counts["failed"] < 1500
+    assert opt._state.skipped < 10
