@@ -86,11 +86,9 @@ class Generation:
         """Whether the update can run."""
         if 0 <= self.patience <= self.resolved - self.target:
             return True
-        if (
-            self.center_left
-            or self.resolved < self.target
-            or (self.left[: self.required] > 0).any()
-        ):
+        if self.center_left or self.resolved < self.target:
+            return False
+        if self.required and (self.left[: self.required] > 0).any():
             return False
         blocks = len(self.left) // self.basis if self.basis else 0
         open_ = self.left[: blocks * self.basis].reshape(blocks, -1) > 0 if blocks else None
