@@ -1,6 +1,7 @@
 # make demo       trains the example network and writes its picture
 # make test       lint, types, tests with coverage
 # make test-slow  the tests that `make test` leaves out: more places for faults of processes
+# make test-hosts the examples of docs/nevergrad.md inside Ray Tune, Hydra, optimagic and Dask
 # make lint       the first two of `make test` alone
 # make bench      the benchmarks, with the figures that are due
 # make clean      removes everything these made
@@ -23,7 +24,7 @@ export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-hosts lint bench clean
 
 demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
@@ -37,6 +38,9 @@ test: lint
 test-slow: $(VENV)/.test
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
 
+test-hosts: $(VENV)/.hosts
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts $(PYTEST_ARGS)
+
 # In a git checkout the hooks run too, so that .pre-commit-config.yaml is known to work.
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -49,6 +53,7 @@ lint: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(PY) -m tests.benchmarks.core --check
 	$(PY) -m tests.benchmarks.functions --check
+	$(PY) -m tests.benchmarks.nevergrad_overhead --check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov \
@@ -62,6 +67,10 @@ $(VENV)/.demo: $(SETUP)
 
 $(VENV)/.test: $(SETUP)
 	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.hosts: $(SETUP)
+	$(PIP) install --quiet -c constraints.txt -e '.[nevergrad,hosts,test]'
 	@touch $@
 
 $(VENV)/.bench: $(SETUP)

@@ -4,6 +4,9 @@ The ``python`` blocks of a page are one script: each stands at its own line numb
 traceback names the line of the page. A block whose first line is a comment with a file name
 (``# search.py``) is that file instead; commands of the page in ``sh`` blocks (``python FILE`` of
 such a file, and ``bgs-opt``) run it. Everything happens in one empty folder for each page.
+
+A file whose second line is ``# needs MODULE`` needs a tool that is not installed with the tests.
+It is not run here: tests/adapters/test_nevergrad_hosts.py runs it, by ``make test-hosts``.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ SECONDS = 150
 
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 FILE_NAME = re.compile(r"# (\w+\.py)\n")
+NEEDS = re.compile(r"# \w+\.py\n# needs (\w+)\n")
 
 
 class Block(NamedTuple):
@@ -46,6 +50,11 @@ def files(page: str) -> dict[str, str]:
     """The blocks that are files of their own, by name."""
     named = [b for b in blocks(page) if b.language == "python" and FILE_NAME.match(b.text)]
     return {FILE_NAME.match(b.text)[1]: b.text for b in named}  # type: ignore[index]
+
+
+def hosts(page: str) -> dict[str, str]:
+    """The files that need a tool, by name, and the module that must be there."""
+    return {name: found[1] for name, text in files(page).items() if (found := NEEDS.match(text))}
 
 
 def script(page: str) -> str:
@@ -72,9 +81,9 @@ def commands(page: str) -> Iterator[list[str]]:
                 yield [sys.executable, *words[1:]]
 
 
-def run(command: list[str], folder: Path) -> None:
+def run(command: list[str], folder: Path, **variables: str) -> None:
     folders = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    env = os.environ | {"PATH": os.pathsep.join(folders), "MPLBACKEND": "Agg"}
+    env = os.environ | {"PATH": os.pathsep.join(folders), "MPLBACKEND": "Agg"} | variables
     done = subprocess.run(
         command, cwd=folder, env=env, timeout=SECONDS, check=False, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -90,7 +99,8 @@ def run_page(page: str, folder: Path, stem: str) -> None:
         (folder / f"{stem}.py").write_text(script(page), "utf-8")
         run([sys.executable, "-W", "error", f"{stem}.py"], folder)
     for command in commands(page):
-        run(command, folder)
+        if not set(command) & set(hosts(page)):
+            run(command, folder)
 
 
 # ---- links and names
@@ -142,7 +152,7 @@ def path(request):
 
 
 def test_the_code_of_a_page_runs(path, tmp_path):
-    run_page(path.read_text("utf-8"), tmp_path, path.stem.lower())
+    run_page(path.read_text("utf-8"), tmp_path, f"page_{path.stem.lower()}")
 
 
 def test_every_block_names_a_known_language(path):
@@ -217,6 +227,17 @@ def test_a_warning_is_an_error(tmp_path):
 def test_a_command_that_fails_is_found(tmp_path, command):
     with pytest.raises(AssertionError, match=command.rpartition(" ")[2]):
         run_page(f"{PAGE}```sh\n{command}\n```\n", tmp_path, "page")
+
+
+def test_a_file_that_needs_a_tool_is_left_to_another_test(tmp_path):
+    page = PAGE + "```python\n# app.py\n# needs ray\nraise SystemExit(1)\n```\n"
+    page += "```sh\npython app.py\n```\n"
+    assert hosts(page) == {"app.py": "ray"}
+    assert list(commands(page)) == [[sys.executable, "app.py"]]
+    run_page(page, tmp_path, "page")
+    assert (tmp_path / "made").exists()
+    with pytest.raises(AssertionError, match=r"app\.py"):
+        run_page(page.replace("needs", "wants"), tmp_path, "page")
 
 
 def test_only_commands_of_the_page_are_run(tmp_path):

@@ -84,7 +84,7 @@ def test_named_extras_are_read_from_text():
 
 def test_the_extras_of_the_design_exist_and_all_holds_the_adapters_packages():
     optional = ["torch", "evotorch", "nevergrad", "gym", "plots"]
-    assert {*optional, "all", "test", "demo", "bench"} == set(EXTRAS)
+    assert {*optional, "all", "test", "demo", "bench", "hosts"} == set(EXTRAS)
     assert EXTRAS["all"] == [f"bgs-opt[{','.join(optional)}]"]
 
 
@@ -92,7 +92,9 @@ def test_the_constraints_pin_every_requirement_exactly():
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert [
-        pin for pin in pins if not re.match(r"[a-z0-9-]+==[0-9.]+(; python_version .*)?$", pin)
+        pin
+        for pin in pins
+        if not re.match(r"[a-z0-9-]+==[0-9.]+(rc[0-9]+)?(; python_version .*)?$", pin)
     ] == []
     required = [*PROJECT["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]
     assert {canonical(r) for r in required} - {"bgs-opt"} <= {canonical(pin) for pin in pins}
