@@ -188,13 +188,14 @@ class BGSRun(base.Optimizer):
         Returns
         -------
         p.Parameter
-            Its ``loss`` is the value told; that of a center under noise the mean value of the
-            last generation, a biased but steady estimate.
+            Its ``loss`` is the value told; that of a center under noise the mean of the last
+            generation's evaluations of the center, or where it has none of all its values.
         """
         found = super().recommend()
         if found.loss is None and self._run is not None and self._run.noisy:
-            value = self._run.recent_value
-            found.loss = None if math.isnan(value) else value
+            for value in (self._run.recent_center_value, self._run.recent_value):
+                if found.loss is None and not math.isnan(value):
+                    found.loss = value
         return found
 
     def _info(self) -> dict[str, Any]:
@@ -207,7 +208,7 @@ class BGSRun(base.Optimizer):
             self._box = _box(self.parametrization)
             options = Options(
                 max_skipped=1 << 30, num_workers=min(max(self.num_workers, 1), 1 << 20),
-                patience=8 + 4 * max(self.num_workers, 1),
+                patience=2 * max(self.num_workers, 1),
                 distinct=True, noisy=self._noisy(),
             )  # fmt: skip
             seed = int.from_bytes(self._rng.bytes(16), "little")

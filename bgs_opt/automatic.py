@@ -160,9 +160,6 @@ def update(
         return line_search(state, center, float(slopes[0]) / math.sqrt(state.dim), f)
     if state.mode == SURVEY and not state.deterministic:
         return survey(state, slopes, combine)
-    if state.newton and n > state.dim:  # a grown generation: one basis is a whole gradient
-        slopes[state.dim :] = 0.0
-        n = state.dim
     gradient = combine(slopes / max(state.dim, n))
     if state.mode == SURVEY:
         return smooth_or_rough(state, center, gradient, f)

@@ -33,7 +33,7 @@ __all__ = [
 
 ROUNDING = 1e-12  # differences below this share of the values are not noise, ...
 APART = 1e-9  # ... nor those below this share of what sigma does to the values
-HAIR = 1e-13  # relative difference of sigma between generations where points must be distinct
+HAIR = 1e-9  # relative difference of sigma between generations where points must be distinct
 HAIRS = 512  # after so many they begin anew
 
 
@@ -113,7 +113,7 @@ def next_generation(config: Config, state: State, number: int) -> Generation:
         basis = config.dim if plan.basis else 0
         return Generation(
             number, sigma * apart, centers, plan.num_directions, options.repeats, state.center,
-            probe, plan.required, basis, _patience(config, 2 * basis), hair=hair,
+            probe, plan.required, basis, _patience(config), hair=hair,
         )  # fmt: skip
     return Generation(
         number, state.sigma * apart, options.baseline_evaluations, config.num_directions,
@@ -121,9 +121,9 @@ def next_generation(config: Config, state: State, number: int) -> Generation:
     )  # fmt: skip
 
 
-def _patience(config: Config, least: int = 0) -> int:
+def _patience(config: Config) -> int:
     patience = config.options.patience
-    return -1 if patience is None else max(patience, least)
+    return -1 if patience is None else patience
 
 
 def calibrate(config: Config, state: State, centers: FloatArray, pairs: Pairs) -> bool:

@@ -162,6 +162,12 @@ class Run:
         with self._lock:
             return self._state.recent_value
 
+    @property
+    def recent_center_value(self) -> float:
+        """Mean value of the center in the last generation that was closed; NaN without one."""
+        with self._lock:
+            return self._state.recent_center
+
     def reached(self, target: float) -> bool:
         """Whether a value as good as ``target`` was told."""
         return self._state.best_value <= (-target if self._config.maximize else target)

@@ -182,6 +182,7 @@ class State:
     history: FloatArray = field(default_factory=lambda: np.empty((0, len(HISTORY))))
     last_step: float = np.inf  # norm
     recent_value: float = np.nan  # mean of the last generation
+    recent_center: float = np.nan  # ... and of its evaluations of the center
     history_rows: int = 0
     history_stride: int = 1
 

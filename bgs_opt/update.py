@@ -92,12 +92,25 @@ def _block(pairs: Pairs, size: int) -> slice:
     return slice(start, start + size)
 
 
+def _least_squares(pairs: Pairs, slopes: FloatArray, config: Config) -> FloatArray:
+    """The gradient with these slopes along the directions, which are of several bases.
+
+    That of least length where they are fewer than dimensions: its projection.
+    """
+    rows = [pairs.weighted_sum(unit, config.dim, config.dtype) for unit in np.eye(len(pairs))]
+    return np.asarray(np.linalg.lstsq(np.stack(rows), slopes, rcond=1e-6)[0], config.dtype)
+
+
 def _automatic_step(
     config: Config, state: State, rule: AutomaticState, pairs: Pairs, centers: FloatArray
 ) -> tuple[FloatArray, float]:
-    chosen = _block(pairs, state.open.basis)
+    basis = state.open.basis
+    chosen = _block(pairs, basis)
+    solve = basis > 0 and chosen == slice(None)  # of no block all pairs were told
 
     def combine(weights: FloatArray) -> FloatArray:
+        if solve:
+            return _least_squares(pairs, weights * max(config.dim, len(pairs)), config)
         full = np.zeros(len(pairs), weights.dtype)
         full[chosen] = weights
         return pairs.weighted_sum(full, config.dim, config.dtype)
@@ -236,7 +249,7 @@ def _record(
     both = np.concatenate([pairs.plus, pairs.minus])
     mean = sign * _mean(both) if len(both) else math.nan
     center = sign * _mean(centers) if len(centers) else math.nan
-    state.last_step, state.recent_value = length, mean
+    state.last_step, state.recent_value, state.recent_center = length, mean, center
     best = -state.best_value if config.maximize else state.best_value
     row: tuple[Any, ...] = (
         state.open.number, state.num_evaluations, best, mean, center,
