@@ -7,9 +7,10 @@ import coverage
 import pytest
 
 UNTRACED = {
-    "test_aliasing", "test_bad_values", "test_bounds_of_points", "test_degenerate", "test_docs",
-    "test_golden", "test_resume", "test_scale", "test_seeding", "test_state_machine",
-    "test_statistics", "test_threads",
+    "test_aliasing", "test_arguments", "test_bad_values", "test_bounds_of_points",
+    "test_degenerate", "test_directions", "test_docs", "test_golden", "test_hadamard",
+    "test_nevergrad_conformance", "test_resume", "test_scale", "test_seeding", "test_selection",
+    "test_state_machine", "test_statistics", "test_threads", "test_workers",
 }  # fmt: skip
 """Modules that run no line that others do not, but run it very often: no coverage is taken, nor
 of single tests with the mark `untraced`."""
