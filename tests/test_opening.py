@@ -188,7 +188,7 @@ def bent(x):
 @pytest.mark.parametrize("workers", [1, 2, 5, 8, 20])
 def test_full_gradients_and_line_searches_get_their_own_pairs_in_any_order(workers):
     """A quadratic function is solved to rounding, which no wrong gradient allows."""
-    opt = steady(bent, workers, 500 + 75 * workers)
+    opt = steady(bent, workers, 500 + 150 * workers)
     assert opt.best.value < 1e-24
 
 
