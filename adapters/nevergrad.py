@@ -20,30 +20,21 @@ from typing import Any
 
 import numpy as np
 
-try:
-    import nevergrad as ng
-    from nevergrad.optimization import base
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.nevergrad needs nevergrad: pip install 'bgs-opt[nevergrad]'"
-    ) from error
-
 import bgs_opt
 from bgs_opt import Options
 from bgs_opt.config import default_directions
 from bgs_opt.errors import BGSWarning
-from bgs_opt.optimizers import SGD, Adam, ClipUp
+from bgs_opt.options import optimizer_of
 from bgs_opt.sigma import CumulativeAdaptation, LinearDecay
 from bgs_opt.validation import flag
 
-from .nevergrad_run import BGSRun, Box
+from .nevergrad_run import BGSRun, Box, base, ng
 
 __all__ = ["BGS", "REGISTERED", "ParametrizedBGS"]
 
 AUTOMATIC_SIGMA, PLAIN_SIGMA = 1.0, 0.5
 SIGMA_AT_END, RATE_AT_END = 0.1, 0.05  # share of what they were at the start
 GENERATIONS = 60  # that the usual learning rate needs to get anywhere
-OPTIMIZERS: dict[str, Any] = {"clipup": ClipUp(), "adam": Adam(), "sgd": SGD()}
 
 
 class ParametrizedBGS(base.ConfiguredOptimizer):
@@ -158,7 +149,7 @@ def _plan(
     sigma_left_open = given["sigma"] is None
     if sigma_left_open:
         given["sigma"] = PLAIN_SIGMA
-    rule = OPTIMIZERS.get(given["optimizer"])
+    rule = optimizer_of(given["optimizer"])
     if budget is None or not isinstance(given["num_directions"], int) or rule is None:
         return
     generations = max(1, budget // (2 * given["num_directions"] + 1))

@@ -26,7 +26,7 @@ from bgs_opt import BGS, Candidates, Options
 from bgs_opt.candidates import SLOT_BITS
 from bgs_opt.errors import BGSWarning, StaleCandidateError
 
-__all__ = ["BGSRun"]
+__all__ = ["BGSRun", "Box", "base", "ng"]
 
 Vector = npt.NDArray[np.float64]
 

@@ -73,7 +73,7 @@ def _start(config: Config, center: FloatArray, number: int, hair: int) -> Genera
     beside = -(-workers // 2) if workers > starts else int(options.distinct)
     return Generation(
         number, config.sigma, starts, beside, options.repeats, center, None, start=starts > 0,
-        patience=_patience(config), hair=hair if options.distinct else -1,
+        patience=options.patience, hair=hair if options.distinct else -1,
     )  # fmt: skip
 
 
@@ -113,17 +113,12 @@ def next_generation(config: Config, state: State, number: int) -> Generation:
         basis = config.dim if plan.basis else 0
         return Generation(
             number, sigma * apart, centers, plan.num_directions, options.repeats, state.center,
-            probe, plan.required, basis, _patience(config), hair=hair,
+            probe, plan.required, basis, options.patience, hair=hair,
         )  # fmt: skip
     return Generation(
         number, state.sigma * apart, options.baseline_evaluations, config.num_directions,
-        options.repeats, state.center, None, patience=_patience(config), hair=hair,
+        options.repeats, state.center, None, patience=options.patience, hair=hair,
     )  # fmt: skip
-
-
-def _patience(config: Config) -> int:
-    patience = config.options.patience
-    return -1 if patience is None else patience
 
 
 def calibrate(config: Config, state: State, centers: FloatArray, pairs: Pairs) -> bool:

@@ -57,7 +57,7 @@ class Generation:
     probe: FloatArray | None
     required: int = 0  # pairs from number 0 on that the update waits for by name
     basis: int = 0  # the update waits for a whole block of so many pairs
-    patience: int = -1  # after so many pairs more single ones are given up; -1: never
+    patience: int | None = None  # after so many pairs more single ones are given up
     start: bool = False  # evaluations of the start, to find noise
     hair: int = -1  # see Source
     asked: int = 0
@@ -84,7 +84,7 @@ class Generation:
     @property
     def complete(self) -> bool:
         """Whether the update can run."""
-        if 0 <= self.patience <= self.resolved - self.target:
+        if self.patience is not None and self.resolved - self.target >= self.patience:
             return True
         if self.center_left or self.resolved < self.target:
             return False
@@ -98,7 +98,7 @@ class Generation:
     def awaited(self) -> int:
         """Fewest values or losses after which the update can run."""
         fewest = self.center_left + self._fewest(self.target - self.resolved)
-        if self.patience >= 0:
+        if self.patience is not None:
             fewest = min(fewest, self._fewest(self.target + self.patience - self.resolved))
         return max(1, fewest)
 

@@ -5,11 +5,44 @@ import multiprocessing
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks import _table
+
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
+
+
+def parser(doc, count):
+    """Parser of the options of a benchmark over seeds, ``count`` of them in a whole run."""
+    made = _table.parser(doc)
+    made.add_argument("--jobs", type=int, default=1, help="processes; figures do not depend")
+    made.add_argument("--cache", type=Path, help="file that keeps the peers' answers")
+    made.add_argument("--seeds", type=int, default=None, help=f"{count}, or 3 with --quick")
+    return made
+
+
+def seeds(options, count):
+    """The seeds that the options ask for."""
+    return range(options.seeds or (3 if options.quick else count))
+
+
+def rows(found, names, methods, ours):
+    """Medians as rows of a table, one for each cell; with quartiles for ``ours``.
+
+    ``found`` has lower quartile, median and upper quartile by (cell, method); ``names`` the words
+    for each cell, in order.
+    """
+    table = []
+    for cell, words in names.items():
+        row = [words]
+        for method in methods:
+            low, middle, high = found[cell, method]
+            row.append(f"{middle:.1e}" + f" ({low:.1e} to {high:.1e})" * (method == ours))
+        table.append(row)
+    return table
 
 
 def answers(solve, tasks, jobs, cache, ours):

@@ -11,7 +11,6 @@ keeps the answers of the peers, which do not depend on bgs_opt, from run to run.
 
 import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from tests.benchmarks import _runs, _table
 from tests.benchmarks.problems import FUNCTIONS, METHODS, NOISES, solve
 
 DIMS = (10, 50)
+SEEDS = 20
 PEERS = tuple(name for name in METHODS if name != "bgs_opt")
 
 
@@ -55,24 +55,15 @@ def due(medians, cells):
 
 def main(argv=None):
     """Run the benchmark."""
-    parser = _table.parser(__doc__)
-    parser.add_argument("--jobs", type=int, default=1, help="processes; figures do not depend")
-    parser.add_argument("--cache", type=Path, help="file that keeps the peers' answers")
-    parser.add_argument("--seeds", type=int, default=None, help="20, or 3 with --quick")
-    options = parser.parse_args(argv)
-    seeds = range(options.seeds or (3 if options.quick else 20))
+    options = _runs.parser(__doc__, SEEDS).parse_args(argv)
+    seeds = _runs.seeds(options, SEEDS)
     cells = [(f, d, z) for z, d, f in itertools.product(NOISES, DIMS, FUNCTIONS)]
     tasks = [(m, *cell, seed) for seed in seeds for cell in cells for m in METHODS]
     out = _runs.answers(solve, tasks, options.jobs, options.cache, {"bgs_opt"})
-    rows, medians = [], {}
-    for cell in cells:
-        row = [f"{cell[0]}, {cell[1]}, {cell[2]:.0%}"]
-        for method in METHODS:
-            low, middle, high = quartiles(out, method, cell, seeds)
-            medians[cell, method] = middle
-            spread = f" ({low:.1e} to {high:.1e})" if method == "bgs_opt" else ""
-            row.append(f"{middle:.1e}{spread}")
-        rows.append(row)
+    found = {(c, m): quartiles(out, m, c, seeds) for c in cells for m in METHODS}
+    medians = {key: middle for key, (_, middle, _) in found.items()}
+    names = {cell: f"{cell[0]}, {cell[1]}, {cell[2]:.0%}" for cell in cells}
+    rows = _runs.rows(found, names, METHODS, "bgs_opt")
     for title, chosen in (
         ("mean rank, noise-free cells", [c for c in cells if not c[2]]),
         ("mean rank, noisy cells", [c for c in cells if c[2]]),

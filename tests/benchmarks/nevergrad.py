@@ -12,7 +12,7 @@ about a day of one core: ``--cache`` keeps their answers, which do not depend on
 
 import itertools
 import sys
-from pathlib import Path
+from collections import Counter
 
 from tests.benchmarks import _runs, _table
 from tests.benchmarks.nevergrad_problems import FUNCTIONS, NOISES, solve
@@ -23,6 +23,7 @@ PEERS = ("CMA", "DiagonalCMA", "TBPSA", "OnePlusOne", "DE", "TwoPointsDE", "NGOp
 RANKED = ("BGS", *PEERS)
 DIMS = (10, 50, 200)
 RATIOS = (20, 100)
+SEEDS = 15
 PROTOTYPE = {("rastrigin", 10, 100, 0.1): 1.0, ("rastrigin", 50, 20, 0.1): 0.98}
 """What the first prototype of the automatic rule reached (on draws of its own)."""
 
@@ -77,14 +78,11 @@ def words(cell):
 
 def main(argv=None):
     """Run the benchmark."""
-    parser = _table.parser(__doc__)
-    parser.add_argument("--jobs", type=int, default=1, help="processes; figures do not depend")
-    parser.add_argument("--cache", type=Path, help="file that keeps the peers' answers")
-    parser.add_argument("--seeds", type=int, default=None, help="15, or 3 with --quick")
+    parser = _runs.parser(__doc__, SEEDS)
     parser.add_argument("--dims", type=int, nargs="+", default=None, help="10 50 200")
     parser.add_argument("--ratios", type=int, nargs="+", default=RATIOS, help="budget / d")
     options = parser.parse_args(argv)
-    seeds = range(options.seeds or (3 if options.quick else 15))
+    seeds = _runs.seeds(options, SEEDS)
     dims = options.dims or (DIMS[:1] if options.quick else DIMS)
     cells = [
         (f, d, r, z) for d, r, f, z in itertools.product(dims, options.ratios, FUNCTIONS, NOISES)
@@ -92,17 +90,14 @@ def main(argv=None):
     methods = (*OURS, *PEERS)
     tasks = [(m, *cell, seed) for seed in seeds for cell in cells for m in methods]
     out = _runs.answers(solve, tasks, options.jobs, options.cache, set(OURS))
-    rows, medians, broken = [], {}, {}
-    for cell in cells:
-        row = [words(cell)]
-        for method in methods:
-            scores = [out[(method, *cell, seed)] for seed in seeds]
-            broken[method] = broken.get(method, 0) + scores.count(None)
-            low, middle, high = _table.quartiles([1.0 if s is None else s for s in scores])
-            medians[cell, method] = middle
-            spread = f" ({low:.1e} to {high:.1e})" if method == "BGS" else ""
-            row.append(f"{middle:.1e}{spread}")
-        rows.append(row)
+    broken = Counter(task[0] for task, score in out.items() if score is None)
+    scores = {task: 1.0 if score is None else score for task, score in out.items()}
+    found = {
+        (c, m): _table.quartiles([scores[(m, *c, seed)] for seed in seeds])
+        for c in cells for m in methods
+    }  # fmt: skip
+    medians = {key: middle for key, (_, middle, _) in found.items()}
+    rows = _runs.rows(found, {cell: words(cell) for cell in cells}, methods, "BGS")
     for title, chosen in (
         ("mean rank, noise-free cells", [c for c in cells if not c[3]]),
         ("mean rank, noisy cells", [c for c in cells if c[3]]),
@@ -115,7 +110,7 @@ def main(argv=None):
     return _table.finish(
         options, ["function, d, budget / d, noise", *methods], rows, due(medians, cells),
         packages=("bgs_opt", "numpy", "nevergrad", "cma"), seeds=len(seeds),
-        broken={m: n for m, n in broken.items() if n} or "no run",
+        broken=dict(broken) or "no run",
     )  # fmt: skip
 
 
