@@ -217,7 +217,7 @@ def test_any_number_of_workers_is_kept_busy_and_makes_progress(workers, order, b
 
 
 @pytest.mark.parametrize("name", [n for n in REGISTERED if n != "BGS"])
-@pytest.mark.parametrize("workers", [1, 3, 8])
+@pytest.mark.parametrize("workers", [1, 3, 8, 40])
 def test_the_other_names_make_progress_with_any_number_of_workers(workers, name):
     optimizer = seeded(REGISTERED[name](5, 400, workers), 3)
     asked = simulate(optimizer, sphere, 400, "random", batch=False)
@@ -418,13 +418,17 @@ def test_from_a_start_that_violates_a_constraint_the_optimum_is_found(constraint
     np.testing.assert_allclose(found.value, [1, 0.5], atol=0.1)
 
 
-def test_a_violation_that_is_told_is_penalised():
-    """Nevergrad multiplies the loss, so that it must not be 0 where it is not allowed."""
-    optimizer = seeded(BGS(2, 400))
+@pytest.mark.parametrize(("name", "due"), [("BGS", 0.13), ("BGSWide", 1.5)])
+def test_a_violation_that_is_told_is_penalised(name, due):
+    """Nevergrad multiplies the loss, so that it must not be 0 where it is not allowed.
+
+    The penalty is a cliff, which a wide search takes for a rough function.
+    """
+    optimizer = seeded(REGISTERED[name](2, 400))
     violation = [lambda x: float(x.sum() - 1.5)]
     found = optimizer.minimize(lambda x: sphere(x) + 1, constraint_violation=violation)
     assert found.value.sum() <= 1.5 + 1e-9
-    assert sphere(found.value) < 0.3  # 0.125 is the least
+    assert sphere(found.value) < due  # 0.125 is the least; it was 2
 
 
 # ---- recommendations
