@@ -201,8 +201,8 @@ def test_evaluations_that_never_come_hold_nothing_up(workers, noisy):
     def fun(x):
         return bent(x) + noisy * 0.1 * rng.standard_normal()
 
-    opt = steady(fun, workers, 1000, lost=0.1, patience=8 + 4 * workers, noisy=noisy)
-    assert bent(opt.recommendation) < (0.3 if noisy else 1e-3)
+    opt = steady(fun, workers, 1000, lost=0.1, patience=2 * workers, noisy=noisy)
+    assert bent(opt.recommendation) < (5e-2 if noisy else 1e-6)
 
 
 @pytest.mark.parametrize("patience", [1, 5])
@@ -237,7 +237,7 @@ def test_from_a_start_that_fails_the_search_goes_to_the_first_point_that_does_no
         candidates = opt.ask()
         opt.tell(candidates, [above(x) for x in candidates])
     assert opt.best.x[0] >= 1
-    assert opt.best.value < 0.35  # 0.25 is the least
+    assert opt.best.value < (0.35 if options.get("noisy") else 0.26)  # 0.25 is the least
 
 
 @pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
