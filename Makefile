@@ -1,5 +1,6 @@
 # make demo       trains the example network and writes its picture
-# make test       lint, types, tests with coverage
+# make test       lint, types, tests
+# make coverage   the share of lines that the tests run, 95 % at least
 # make test-slow  the tests that `make test` leaves out: more places for faults of processes
 # make test-hosts the examples of docs/nevergrad.md inside Ray Tune, Hydra, optimagic and Dask
 # make lint       the first two of `make test` alone
@@ -13,6 +14,8 @@ VENV ?= .venv
 WORKERS ?= 3
 PYTEST_ARGS ?=
 
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
+
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -24,22 +27,25 @@ export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-slow test-hosts lint bench clean
+.PHONY: demo test coverage test-slow test-hosts lint bench clean
 
 demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
 
 test: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+coverage: $(VENV)/.test
 	$(BIN)/coverage erase
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/coverage run -m pytest -n $(WORKERS) -m "not (slow or hosts or untraced)" $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-slow: $(VENV)/.test
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
 
 test-hosts: $(VENV)/.hosts
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hosts $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -m hosts $(PYTEST_ARGS)
 
 # In a git checkout the hooks run too, so that .pre-commit-config.yaml is known to work.
 lint: $(VENV)/.test

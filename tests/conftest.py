@@ -3,17 +3,16 @@
 import os
 import signal
 
-import coverage
 import pytest
 
-UNTRACED = {
-    "test_aliasing", "test_arguments", "test_bad_values", "test_bounds_of_points",
-    "test_degenerate", "test_directions", "test_docs", "test_golden", "test_hadamard",
-    "test_nevergrad_conformance", "test_resume", "test_scale", "test_seeding", "test_selection",
-    "test_state_machine", "test_statistics", "test_threads", "test_workers",
+TRACED = {
+    "test_averaging", "test_bgs", "test_bounds", "test_candidates", "test_checkpoint", "test_cli",
+    "test_config", "test_gradient", "test_inject", "test_minimize", "test_nevergrad",
+    "test_opening", "test_optimizers", "test_options", "test_plots", "test_scipy",
+    "test_selection", "test_sigma", "test_state", "test_streams", "test_workers",
 }  # fmt: skip
-"""Modules that run no line that others do not, but run it very often: no coverage is taken, nor
-of single tests with the mark `untraced`."""
+"""Modules that `make coverage` runs; the others run no line that these do not, but very often:
+they get the mark `untraced`, as single tests have."""
 
 TOGETHER = {"test_checkpoint", "test_golden", "test_plots", "test_resume", "test_seeding",
             "test_statistics"}  # fmt: skip
@@ -30,9 +29,13 @@ def pytest_configure():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items):
     """The longest test comes first, so that no worker ends alone."""
     items.sort(key=lambda item: "test_state_machine" not in item.nodeid)
+    for item in items:
+        if item.path.stem not in TRACED:
+            item.add_marker("untraced")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -50,30 +53,11 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(autouse=True, scope="module")
 def _coverage(request):
-    """Take coverage where it is wanted."""
-    tracer = coverage.Coverage.current()
-    if tracer is None:
-        yield
-        return
-    name = request.module.__name__.rpartition(".")[2]
+    """Take coverage of processes too where it is wanted."""
     passed_on = os.environ.get("COVERAGE_PROCESS_CONFIG")
-    if name not in TRACED_PROCESSES:
-        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-    if name in UNTRACED:
-        tracer.stop()
-    yield
-    if passed_on is not None:
-        os.environ["COVERAGE_PROCESS_CONFIG"] = passed_on
-    if name in UNTRACED:
-        tracer.start()
-
-
-@pytest.fixture(autouse=True)
-def _untraced(request):
-    tracer = coverage.Coverage.current()
-    if tracer is None or request.node.get_closest_marker("untraced") is None:
+    if passed_on is None or request.path.stem in TRACED_PROCESSES:
         yield
         return
-    tracer.stop()
+    del os.environ["COVERAGE_PROCESS_CONFIG"]
     yield
-    tracer.start()
+    os.environ["COVERAGE_PROCESS_CONFIG"] = passed_on

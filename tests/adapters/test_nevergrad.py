@@ -203,7 +203,7 @@ def simulate(optimizer, function, total, order, *, batch, lost=0.1, seed=0):
 @pytest.mark.parametrize("batch", [False, True], ids=["steady", "batch"])
 @pytest.mark.parametrize("order", ["fifo", "lifo", "random"])
 @pytest.mark.parametrize(
-    "workers", [1, 2, 3, 5, 8, 40, 150, pytest.param(1000, marks=pytest.mark.slow)]
+    "workers", [1, 2, 3, 8, 40, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 150, 1000))]
 )
 def test_any_number_of_workers_is_kept_busy_and_makes_progress(workers, order, batch):
     total = max(240, workers + 200)

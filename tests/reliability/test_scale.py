@@ -226,8 +226,8 @@ def test_memory_does_not_grow_with_the_number_of_directions(sampler):
 
 
 @pytest.mark.parametrize(("settings", "generations"), [
-    ({"num_directions": 1}, 4000), ({"optimizer": "auto"}, 800),
-    ({"optimizer": "auto", "options": Options(noisy=True)}, 250),
+    ({"num_directions": 1}, 2000), ({"optimizer": "auto"}, 300),
+    ({"optimizer": "auto", "options": Options(noisy=True)}, 120),
     pytest.param({"optimizer": "auto"}, 4000, marks=pytest.mark.slow),
     pytest.param({"optimizer": "auto", "options": Options(noisy=True)}, 1000,
                  marks=pytest.mark.slow),
