@@ -44,7 +44,7 @@ from bgs_opt.protocols import BLOCK_NUMBERS, Block, Directions, FloatArray, IntA
 from bgs_opt.streams import generator_at
 from bgs_opt.walsh import hadamard_transform, signed_columns, walsh
 
-__all__ = ["Hadamard"]
+__all__ = ["Hadamard", "quadratic_form", "tiles_of"]
 
 _MAX_BITS = 15  # tile of 32,768: P^1.5 < 2^24, exact in float32
 _ROW_BITS = 7  # 128 orthogonal rows an ensemble
@@ -60,7 +60,7 @@ class _Tile:
     bits: int  # padded size is 2**bits
 
 
-def _tiles(dim: int) -> tuple[_Tile, ...]:
+def tiles_of(dim: int) -> tuple[_Tile, ...]:
     """Cut [0, dim) into powers of two and at most one padded remainder."""
     out, start = [], 0
     while start < dim:
@@ -108,7 +108,7 @@ def _binary(bits: int) -> tuple[FloatArray, FloatArray]:
     return digits, np.triu(np.ones((bits, bits)), 1)
 
 
-def _quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray, IntArray]:
+def quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray, IntArray]:
     """Random q(k) = sum_{a < b} u_ab k_a k_b mod 2 and A i of every number, both (2**bits,)."""
     digits, above = _binary(bits)
     form = generator.integers(0, 2, (bits, bits)) * above
@@ -124,7 +124,7 @@ def _make_ensemble(
     """Draw an ensemble and write out the tail of its first ``rows`` rows."""
     bits = min(_ROW_BITS, tiles[0].bits)
     high = 1 << bits
-    quadratic, form = _quadratic_form(generator, bits)
+    quadratic, form = quadratic_form(generator, bits)
     base = int(generator.integers(0, high))
     signs_of_q = (1 - 2 * quadratic).astype(dtype)
     whole = np.empty(sum(1 << tile.bits for tile in tiles), dtype)  # at once: few, large pages
@@ -175,7 +175,7 @@ class _HadamardDirections:
 
     def __init__(self, dim: int, num_directions: int, dtype: np.dtype[Any], entropy: int) -> None:
         self.dim, self.dtype, self.entropy = dim, dtype, entropy
-        self.tiles = _tiles(dim)
+        self.tiles = tiles_of(dim)
         self.ensemble_size = 1 << min(_ROW_BITS, self.tiles[0].bits)
         self.tail_rows = min(num_directions, self.ensemble_size)
         self._cache: tuple[tuple[int, int], _Ensemble] | None = None

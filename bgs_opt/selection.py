@@ -3,7 +3,7 @@
 Steps 3 and 4 of BGS (Abeyruwan et al. 2022, arXiv 2207.06572, eq. 3-4): keep the k directions
 with the largest |R+ - R-| and weigh them by (R+ - R-) / (k s_R). Selection by max(R+, R-) is
 ARS V1-t (Mania et al. 2018, arXiv 1803.07055, algorithm 2). Array in, array out, in any
-namespace of the Python array API.
+namespace of the Python array API; nothing is read back from the device of an array.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = [
     "acceptance",
     "centred_ranks",
     "direction_weights",
+    "finite_rewards",
     "normalise",
     "selection_key",
     "spread",
@@ -34,18 +35,39 @@ def normalise(values: Array) -> Array:
     return values / xp.where(largest > 0, largest, xp.ones_like(largest))
 
 
-def spread(values: Array) -> float:
-    """Standard deviation (divided by n) of finite values of any magnitude.
+def spread(values: Array, where: Array | None = None) -> Array:
+    """Standard deviation (divided by n) of finite values of any magnitude, shape ().
 
-    Values that are all equal give exactly zero.
+    Values that are all equal give exactly zero. ``where`` (bool, the shape of the values) says
+    which ones count.
     """
     xp = array_namespace(values)
-    high, low = float(xp.max(values)), float(xp.min(values))
-    largest = max(high, -low)
-    if high == low:
-        return 0.0
-    scaled = values / largest
-    return float(xp.std(scaled)) * largest
+    largest = xp.max(xp.abs(values))
+    scaled = values / xp.where(largest > 0, largest, xp.ones_like(largest))
+    if where is None:
+        return xp.std(scaled) * largest
+    zeros = xp.zeros_like(values)
+    count = xp.sum(xp.astype(where, values.dtype))
+    count = xp.where(count > 0, count, xp.ones_like(count))
+    scaled = xp.where(where, scaled - xp.sum(xp.where(where, scaled, zeros)) / count, zeros)
+    return xp.sqrt(xp.sum(scaled * scaled) / count) * largest
+
+
+def finite_rewards(plus: Array, minus: Array) -> tuple[Array, Array, Array]:
+    """Rewards without NaN and infinities: those count as the worst finite one of all.
+
+    Returns
+    -------
+    plus, minus : array, shape (n,)
+    usable : array of bool, shape (n,)
+        Where at least one end was finite; a pair without any says nothing.
+    """
+    xp = array_namespace(plus)
+    high, low = xp.isfinite(plus), xp.isfinite(minus)
+    infinite = xp.full_like(plus, math.inf)
+    worst = xp.min(xp.minimum(xp.where(high, plus, infinite), xp.where(low, minus, infinite)))
+    worst = xp.where(xp.isfinite(worst), worst, xp.zeros_like(worst))
+    return xp.where(high, plus, worst), xp.where(low, minus, worst), high | low
 
 
 def selection_key(plus: Array, minus: Array, mean_weight: float = 0.0) -> Array:
@@ -97,11 +119,10 @@ def centred_ranks(values: Array) -> Array:
     n = values.shape[0]
     if n < 2:
         return xp.zeros_like(values)
-    counts = xp.astype(xp.unique_counts(values).counts, values.dtype)
-    below = xp.cumulative_sum(counts) - counts
-    ranks = below + (counts - 1) / 2
-    inverse = xp.reshape(xp.unique_inverse(values).inverse_indices, (n,))
-    return xp.take(ranks, inverse) / (n - 1) - 0.5
+    ordered = xp.sort(values)
+    below, upto = (xp.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+    ranks = xp.astype(below + upto - 1, values.dtype) / 2
+    return ranks / (n - 1) - 0.5
 
 
 def direction_weights(
@@ -142,21 +163,23 @@ def direction_weights(
     if accepted is not None:
         key = xp.where(accepted, key, xp.full_like(key, -math.inf))
     order = xp.argsort(-key, stable=True)
-    place = xp.argsort(order, stable=True)
-    kept = place < top_k
+    kept = xp.argsort(order, stable=True) < top_k
+    chosen = xp.sort(order[:top_k])
+    count, valid = float(chosen.shape[0]), None
     if accepted is not None:
         kept = kept & accepted
-    count = int(xp.count_nonzero(kept))
-    if count == 0:
-        return xp.zeros_like(plus)
-    scale = 1.0
+        count = xp.sum(xp.astype(kept, plus.dtype))
+        valid = xp.take(accepted, xp.concat([chosen, chosen]), axis=0)
+    scale = xp.ones_like(xp.max(both))
     if reward_scale == "rank":
         ranks = centred_ranks(both)
         plus, minus = ranks[:n], ranks[n:]
     elif reward_scale == "all":
         scale = spread(both)
     else:
-        scale = spread(xp.concat([plus[kept], minus[kept]]))
-    if scale == 0:
-        return xp.zeros_like(plus)
-    return xp.where(kept, (plus - minus) / (count * scale), xp.zeros_like(plus))
+        ends = [xp.take(plus, chosen, axis=0), xp.take(minus, chosen, axis=0)]
+        scale = spread(xp.concat(ends), valid)
+    scale = count * scale
+    positive = scale > 0
+    weights = (plus - minus) / xp.where(positive, scale, xp.ones_like(scale))
+    return xp.where(kept & positive, weights, xp.zeros_like(plus))

@@ -55,7 +55,7 @@ def test_the_transform_takes_views_with_strides():
 
 def test_tiles_are_powers_of_two_and_only_a_short_remainder_is_padded():
     for dim in [*range(1, 600), 4095, 4096, 4097, 32_768, 65_535, 100_000, 1 << 20]:
-        tiles = module._tiles(dim)
+        tiles = module.tiles_of(dim)
         starts = np.cumsum([0, *(t.used for t in tiles)]).tolist()
         assert [t.start for t in tiles] + [dim] == starts
         assert all(t.used == 1 << t.bits for t in tiles[:-1])
@@ -65,7 +65,7 @@ def test_tiles_are_powers_of_two_and_only_a_short_remainder_is_padded():
 
 
 def test_the_tiles_of_the_docstring():
-    sizes = [(1 << t.bits, t.used) for t in module._tiles(100_000)]
+    sizes = [(1 << t.bits, t.used) for t in module.tiles_of(100_000)]
     assert sizes == [(32768, 32768)] * 3 + [(1024, 1024), (512, 512), (128, 128), (128, 32)]
 
 
@@ -77,7 +77,7 @@ class Recorder:
 
     def __init__(self, monkeypatch) -> None:
         self.forms, self.signs = [], []
-        draw_form, draw_signs = module._quadratic_form, module._signs
+        draw_form, draw_signs = module.quadratic_form, module._signs
 
         def form(generator, bits):
             self.forms.append(draw_form(generator, bits))
@@ -88,7 +88,7 @@ class Recorder:
                 self.signs.append([piece.astype(np.int64) for piece in drawn])
                 yield drawn
 
-        monkeypatch.setattr(module, "_quadratic_form", form)
+        monkeypatch.setattr(module, "quadratic_form", form)
         monkeypatch.setattr(module, "_signs", signs)
 
     def diagonals(self, tile: int, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -155,7 +155,7 @@ def test_shifting_the_quadratic_form_is_a_walsh_function_and_a_sign(bits):
     """What lets a row be a permuted copy: (-1)^q(i^k) = s_i (-1)^q(k) H[A i, k]."""
     walsh = hadamard(1 << bits)
     for seed in range(5):
-        values, image = module._quadratic_form(np.random.default_rng(seed), bits)
+        values, image = module.quadratic_form(np.random.default_rng(seed), bits)
         signs, numbers = 1 - 2 * values, np.arange(1 << bits)
         for i in numbers:
             expected = signs[i] * signs[0] * signs * walsh[image[i]]
@@ -164,7 +164,7 @@ def test_shifting_the_quadratic_form_is_a_walsh_function_and_a_sign(bits):
 
 def test_the_quadratic_form_is_not_linear_for_most_draws():
     singular = [
-        not module._quadratic_form(np.random.default_rng(s), 7)[1].any() for s in range(50)
+        not module.quadratic_form(np.random.default_rng(s), 7)[1].any() for s in range(50)
     ]
     assert sum(singular) == 0
 

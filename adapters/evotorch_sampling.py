@@ -1,0 +1,180 @@
+"""Random directions as torch tensors, each made again from (entropy, generation, index).
+
+What ``bgs_opt.directions`` is to NumPy: ``e_i`` of Abeyruwan et al. 2022 (arXiv 2207.06572),
+eq. 3, with norm about sqrt(d), on any device and in any floating dtype. A population of N pairs
+has the ends ``center + stdev e_i`` and ``center - stdev e_i`` in the rows 2i and 2i + 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError(
+        "bgs_opt.adapters.evotorch needs torch: pip install 'bgs-opt[evotorch]'"
+    ) from error
+
+from bgs_opt.validation import choice
+
+from .evotorch_hadamard import ensemble_size, hadamard_rows
+
+__all__ = ["SAMPLERS", "Rows", "mixed", "sampler_of"]
+
+SAMPLERS = ("gaussian", "hadamard", "orthogonal", "rademacher")
+Piece = tuple[slice, slice, torch.Tensor]
+
+_MASK = (1 << 64) - 1
+_BLOCK = {"cpu": 1 << 16}  # numbers made at a time: what a core's cache holds, ...
+_LARGE_BLOCK = 1 << 26  # ... and on other devices what is worth starting them for
+_LONG = 4096  # numbers of a row
+_CROWDED = 4  # directions beyond a quarter of the dimension: there orthogonal ones pay
+
+
+def sampler_of(name: object, dim: int, num_directions: int) -> str:
+    """Checked name of a sampler; None: the cheapest among the best for so many directions.
+
+    N orthogonal directions of d have d - N, independent ones d + 1 in the numerator of the
+    variance of an estimate (Choromanski et al. 2018, arXiv 1804.02395): next to nothing for
+    N << d. There those by QR cost several times as much; structured ones cost least of all
+    where a row is long.
+    """
+    if name is None and dim > _CROWDED * num_directions:
+        return "hadamard" if dim >= _LONG else "gaussian"
+    if name is None:
+        return "orthogonal"
+    return choice("sampler", name, SAMPLERS)
+
+
+def mixed(*numbers: int) -> int:
+    """A seed from several numbers, by the finaliser of SplitMix64 (Steele et al. 2014)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The directions of a run.
+
+    Parameters
+    ----------
+    sampler : {"gaussian", "hadamard", "orthogonal", "rademacher"}
+        Independent standard normal numbers; structured rows of norm sqrt(d), orthogonal within
+        blocks of 128; rows of norm sqrt(d) by QR, orthogonal within blocks of min(N, d);
+        independent signs.
+    dim, num_directions : int
+        d and N.
+    entropy : int
+        Which run, 0 <= entropy < 2**63.
+    """
+
+    sampler: str
+    dim: int
+    num_directions: int
+    entropy: int
+
+    def ensemble(self, device: torch.device) -> int:
+        """Rows that come from one stream: they are always made together."""
+        if self.sampler == "orthogonal":
+            return min(self.num_directions, self.dim)
+        if self.sampler == "hadamard":
+            return ensemble_size(self.dim)
+        most = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // self.dim)
+        return -(-self.num_directions // -(-self.num_directions // most))
+
+    def pieces(
+        self, generation: int, first: int, count: int, like: torch.Tensor
+    ) -> Iterator[Piece]:
+        """Directions ``first``, ``first + 1``, ... piece by piece.
+
+        Parameters
+        ----------
+        generation, first, count : int
+        like : tensor, shape (d,)
+            Gives dtype and device.
+
+        Yields
+        ------
+        rows, cols, block : slice, slice, tensor of shape (rows, cols)
+            ``rows`` count from ``first``; ``block`` is scratch until the next piece.
+        """
+        size = self.ensemble(like.device)
+        for number in range(first // size, -(-(first + count) // size)):
+            seed = mixed(self.entropy, generation, number)
+            start = max(first, number * size)
+            within = range(start - number * size, min(first + count - number * size, size))
+            made = self._hadamard if self.sampler == "hadamard" else self._drawn
+            for rows, cols, block in made(seed, size, within, like):
+                yield slice(start - first + rows.start, start - first + rows.stop), cols, block
+
+    def _hadamard(
+        self, seed: int, size: int, within: range, like: torch.Tensor
+    ) -> Iterator[Piece]:
+        numbers = 2 * _BLOCK.get(like.device.type, _LARGE_BLOCK)
+        return hadamard_rows(seed, within, like, numbers)
+
+    def _drawn(self, seed: int, size: int, within: range, like: torch.Tensor) -> Iterator[Piece]:
+        """All rows of the block are drawn, whichever are wanted: the same numbers every time."""
+        generator = None if like.is_meta else torch.Generator(like.device).manual_seed(seed)
+        tile = self.dim
+        if size == 1 and self.sampler != "orthogonal":
+            tile = min(tile, _BLOCK.get(like.device.type, _LARGE_BLOCK))
+        scratch = like.new_empty((size, tile))
+        for left in range(0, self.dim, tile):
+            block = scratch[:, : self.dim - left]
+            if self.sampler == "rademacher":
+                block.random_(0, 2, generator=generator).mul_(2).sub_(1)
+            else:
+                block.normal_(generator=generator)
+            if self.sampler == "orthogonal":
+                block = _orthogonal(block)
+            cols = slice(left, left + block.shape[1])
+            yield slice(0, len(within)), cols, block[within.start : within.stop]
+
+    def perturb(
+        self, generation: int, first: int, center: torch.Tensor, stdev: torch.Tensor,
+        out: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Write both ends of the directions from ``first`` on into ``out``, shape (2n, d)."""
+        plus, minus = out[0::2], out[1::2]
+        for rows, cols, block in self.pieces(generation, first, len(plus), center):
+            scaled = block.mul_(stdev[cols])
+            torch.add(center[cols], scaled, out=plus[rows, cols])
+            torch.sub(center[cols], scaled, out=minus[rows, cols])
+
+    def weighted_sum(
+        self, generation: int, index: list[int], weights: list[float], out: torch.Tensor
+    ) -> torch.Tensor:
+        """Add ``sum_i w_i e_i`` to ``out``, shape (d,), one row after the other.
+
+        The order is that of ``index``, so that the bits depend on nothing else.
+        """
+        size = self.ensemble(out.device)
+        start = 0
+        while start < len(index):
+            stop = start + 1
+            while stop < len(index) and index[stop] // size == index[start] // size:
+                stop += 1
+            low, high = min(index[start:stop]), max(index[start:stop])
+            for _, cols, block in self.pieces(generation, low, high - low + 1, out):
+                for place in range(start, stop):
+                    out[cols].add_(block[index[place] - low], alpha=weights[place])
+            start = stop
+        return out
+
+
+def _orthogonal(rows: torch.Tensor) -> torch.Tensor:
+    """Gaussian rows made orthogonal, each of norm sqrt(d) (Choromanski et al. 2018, sec. 3.1)."""
+    wide = rows if rows.dtype in (torch.float32, torch.float64) else rows.float()
+    q, r = torch.linalg.qr(wide.T)
+    # positive diagonal of R: uniform over the orthogonal group (Mezzadri 2007)
+    q = q * torch.where(torch.diagonal(r) < 0, -1.0, 1.0)
+    return (q.T * math.sqrt(rows.shape[1])).to(rows.dtype)
