@@ -147,10 +147,10 @@ stdev_max, stdev_max_change, obj_index
     ) -> None:
         if not flag("symmetric", symmetric):
             raise ArgumentValueError("symmetric: expected True, since a pair has two ends")
-        if distributed:  # as EvoTorch, which wants an even number only here in this process
+        popsize = integer("popsize", popsize, 2)
+        if distributed:  # as EvoTorch, which wants an even number only in this process
             popsize += popsize % 2
-        directions = max(1, popsize // 2)
-        integer("popsize", popsize, 2)
+        directions = popsize // 2
         self.DISTRIBUTION_PARAMS = {
             "top_k": -(-directions // 2)
             if top_k is None
@@ -184,9 +184,11 @@ stdev_max, stdev_max_change, obj_index
                 popsize_weighted_grad_avg=popsize_weighted_grad_avg,
                 ensure_even_popsize=True,
             )
-        if bounds is not None and (box := bounds_of(problem)) is not None:
-            self._box = box
-            self._distribution.mu = reflect(self._distribution.mu, *box)
+        if bounds is not None:
+            self._box = bounds_of(problem)
+            if self._box is None:
+                raise ArgumentValueError("bounds: expected None, since the problem has none")
+            self._distribution.mu = reflect(self._distribution.mu, *self._box)
         self._begin(sampler)
         self._add_getters(distributed)
 

@@ -21,7 +21,7 @@ from evotorch.core import SolutionBatch
 from ray.exceptions import RayActorError
 
 from bgs_opt.bounds import reflect
-from bgs_opt.errors import BGSWarning
+from bgs_opt.errors import ArgumentValueError, BGSWarning
 
 from .evotorch_sampling import Rows
 
@@ -161,7 +161,8 @@ def gather(problem: Problem, calls: list[Call]) -> list[tuple[Any, int]]:
                 raise
             problem._sync_before()
         except BaseException:
-            ray.wait(list(running), num_returns=len(running)) if running else None
+            if running:  # nobody is busy with what nobody waits for
+                ray.wait(list(running), num_returns=len(running))
             raise
     return [results[number] for number in range(len(calls))]
 
@@ -192,6 +193,10 @@ def sample_and_evaluate(
     num_interactions, popsize_max : int, optional
         As in EvoTorch: each actor goes on until it has its share of the interactions.
     """
+    if popsize_max is not None and num_interactions is None:
+        raise ArgumentValueError(
+            f"popsize_max: expected None without num_interactions; got {popsize_max}"
+        )
     problem._parallelize()
     problem.before_grad_hook()
     split = shares(problem, whole.count)

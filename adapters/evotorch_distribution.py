@@ -215,6 +215,8 @@ class BGSGaussian(SymmetricSeparableGaussian):
         if top_k is None:
             top_k = int(self.parameters.get("top_k", -(-len(samples) // 4)))
         adapts = bool(self.parameters.get("adapts_sigma"))
+        if center is not None:
+            center = fitness_array(center.reshape(1))[0]
         found, utilities = pair_weights(
             fitness_array(torch.as_tensor(fitnesses)),
             maximize=objective_sense == "max", top_k=top_k,

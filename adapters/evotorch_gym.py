@@ -56,6 +56,8 @@ class PairedGymNE(GymNE):
         (also ValueError, TypeError) for an ``env_seed`` that is no int >= 0.
     """
 
+    _original_network: Any
+
     def __init__(self, *args: Any, env_seed: int = 0, **kwargs: Any) -> None:
         self._env_seed = integer("env_seed", env_seed, 0)
         self._played = 0  # populations that were evaluated
@@ -63,6 +65,11 @@ class PairedGymNE(GymNE):
         self._row: tuple[int, ...] | None = None  # which is being evaluated
         self._episode = 0
         super().__init__(*args, **kwargs)
+
+    def _prepare(self) -> None:
+        network = self._original_network
+        super()._prepare()  # forgets it, after which a pickled problem could not go on
+        self._original_network = network
 
     def _instantiate_new_env(self, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         return _SeededResets(super()._instantiate_new_env(**kwargs))

@@ -29,7 +29,7 @@ Piece = tuple[slice, slice, torch.Tensor]
 
 _MASK = (1 << 64) - 1
 _BLOCK = {"cpu": 1 << 16}  # numbers made at a time: what a core's cache holds, ...
-_LARGE_BLOCK = 1 << 26  # ... and on other devices what is worth starting them for
+_LARGE_BLOCK = 1 << 23  # ... and on other devices what is worth starting them for
 _LONG = 4096  # numbers of a row
 _CROWDED = 4  # directions beyond a quarter of the dimension: there orthogonal ones pay
 

@@ -198,10 +198,11 @@ class Search(GaussianSearchAlgorithm):
         """Gradients from fitnesses alone: the directions that count are made again."""
         mu, sigma = self._distribution.mu, self._distribution.sigma
         adapts = bool(self._distribution.parameters["adapts_sigma"])
+        baseline = None if center is None else fitness_array(center.reshape(1))[0]
         weights, utilities = pair_weights(
             fitness_array(evals), maximize=self.problem.senses[self._obj_index] == "max",
             top_k=self._kept(len(index)), mean_weight=self._distribution.parameters["mean_weight"],
-            ranking_method=self._ranking_method, center=center,
+            ranking_method=self._ranking_method, center=baseline,
             acceptance_threshold=self._acceptance, with_utilities=adapts,
         )  # fmt: skip
         exact = torch.promote_types(mu.dtype, torch.float32)
@@ -219,7 +220,7 @@ class Search(GaussianSearchAlgorithm):
     def _summed(
         self, index: list[int], weights: list[float], out: torch.Tensor, found: Evaluated | None
     ) -> torch.Tensor:
-        if found is not None and any(not share[3].startswith("cpu") for share in found.devices):
+        if found is not None and not all(is_here(share[3]) for share in found.devices):
             return summed_by_actors(
                 self.problem, self._rows, self._generation, found, weights, out
             )
@@ -283,10 +284,15 @@ class Search(GaussianSearchAlgorithm):
         return self._center_fitness
 
 
+def is_here(device: str) -> bool:
+    """Whether random numbers made on a device can be made again in this process."""
+    return device.startswith("cpu")
+
+
 def bounds_of(problem: Problem) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Lower and upper bound of each variable, shape (d,), or None without any."""
     sides = problem.lower_bounds, problem.upper_bounds
-    if sides == (None, None):
+    if all(side is None for side in sides):
         return None
     like = torch.empty(problem.solution_length, dtype=problem.dtype, device=problem.device)
     low, high = (torch.full_like(like, math.inf * sign) if side is None else side.expand_as(like)

@@ -69,7 +69,14 @@ THIRD_PARTY = {"minimization": {"scipy", "tqdm"}, "plots": {"matplotlib"}}
 IN_FUNCTIONS_ONLY = {"matplotlib"}
 ADAPTERS = {
     "__init__": set(),
-    "evotorch": {"evotorch", "torch"},
+    "evotorch": set(),
+    "evotorch_actors": {"evotorch", "ray", "torch"},
+    "evotorch_distribution": {"evotorch", "torch"},
+    "evotorch_functional": {"evotorch", "torch"},
+    "evotorch_gym": {"evotorch", "gymnasium", "torch"},
+    "evotorch_hadamard": {"torch"},
+    "evotorch_sampling": {"torch"},
+    "evotorch_search": {"evotorch", "torch"},
     "gymnasium": {"gymnasium"},
     "nevergrad": {"nevergrad"},
     "nevergrad_run": {"nevergrad"},
@@ -77,7 +84,7 @@ ADAPTERS = {
     "scipy": {"scipy"},
     "torch": {"torch"},
 }
-MAY_IMPORT_ADAPTERS = {"nevergrad", "policy"}
+MAY_IMPORT_ADAPTERS = {"nevergrad", "policy", *(n for n in ADAPTERS if n.startswith("evotorch"))}
 
 FILE_LINES = 300
 FUNCTION_LINES = 50

@@ -163,9 +163,7 @@ def test_shifting_the_quadratic_form_is_a_walsh_function_and_a_sign(bits):
 
 
 def test_the_quadratic_form_is_not_linear_for_most_draws():
-    singular = [
-        not module.quadratic_form(np.random.default_rng(s), 7)[1].any() for s in range(50)
-    ]
+    singular = [not module.quadratic_form(np.random.default_rng(s), 7)[1].any() for s in range(50)]
     assert sum(singular) == 0
 
 
