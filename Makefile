@@ -2,7 +2,7 @@
 # make test       lint, types, tests
 # make coverage   the share of lines that the tests run, 95 % at least
 # make test-slow  the tests that `make test` leaves out: more places for faults of processes
-# make test-actors the EvoTorch searcher over Ray actors
+# make test-torch the EvoTorch searcher, here and over Ray actors, and the pages that use it
 # make test-hosts the examples of docs/nevergrad.md inside Ray Tune, Hydra, optimagic and Dask
 # make lint       the first two of `make test` alone
 # make bench      the benchmarks, with the figures that are due
@@ -15,6 +15,8 @@ VENV ?= .venv
 WORKERS ?= 3
 PYTEST_ARGS ?=
 
+WITH_TORCH := tests/adapters/test_evotorch*.py tests/test_docs.py tests/test_doctests.py \
+    tests/test_selection.py
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test coverage test-slow test-actors test-hosts lint bench clean
+.PHONY: demo test coverage test-slow test-torch test-hosts lint bench clean
 
 demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
@@ -38,15 +40,15 @@ test: lint
 
 coverage: $(VENV)/.test
 	$(BIN)/coverage erase
-	$(ONE_THREAD) $(BIN)/coverage run -m pytest -n $(WORKERS) -m "not (slow or hosts or actors or untraced)" $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/coverage run -m pytest -n $(WORKERS) -m "not (slow or hosts or untraced)" $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 test-slow: $(VENV)/.test
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
 
-test-actors: $(VENV)/.test
-	$(ONE_THREAD) $(BIN)/python -m pytest -m actors $(PYTEST_ARGS)
+test-torch: $(VENV)/.torch
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(WITH_TORCH) $(PYTEST_ARGS)
 
 test-hosts: $(VENV)/.hosts
 	$(ONE_THREAD) $(BIN)/python -m pytest -m hosts $(PYTEST_ARGS)
@@ -77,6 +79,10 @@ $(VENV)/.demo: $(SETUP)
 
 $(VENV)/.test: $(SETUP)
 	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.torch: $(SETUP)
+	$(PIP) install --quiet -c constraints.txt -e '.[evotorch,gym,test]'
 	@touch $@
 
 $(VENV)/.hosts: $(SETUP)

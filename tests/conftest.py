@@ -1,5 +1,6 @@
 """What every test may rely on."""
 
+import importlib.util
 import os
 import signal
 
@@ -14,8 +15,11 @@ TRACED = {
 """Modules that `make coverage` runs; the others run no line that these do not, but very often:
 they get the mark `untraced`, as single tests have."""
 
+collect_ignore_glob = [] if importlib.util.find_spec("evotorch") else ["adapters/test_evotorch*"]
+"""What `make test` leaves out, since torch takes a minute to install; `make test-torch` has it."""
+
 TOGETHER = {"test_checkpoint", "test_golden", "test_plots", "test_resume", "test_seeding",
-            "test_statistics"}  # fmt: skip
+            "test_statistics", "test_evotorch_actors"}  # fmt: skip
 """Modules whose tests share what takes long to make: with pytest-xdist one worker runs them."""
 
 TRACED_PROCESSES = {"test_cli", "test_scipy"}

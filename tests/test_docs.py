@@ -5,12 +5,16 @@ traceback names the line of the page. A block whose first line is a comment with
 (``# search.py``) is that file instead; commands of the page in ``sh`` blocks (``python FILE`` of
 such a file, and ``bgs-opt``) run it. Everything happens in one empty folder for each page.
 
+A block that imports one of `HEAVY` is left out where that is not installed, and so is the whole
+page if it is its first block: `make test-torch` runs them.
+
 A file whose second line is ``# needs MODULE`` needs a tool that is not installed with the tests.
 It is not run here: tests/adapters/test_nevergrad_hosts.py runs it, by ``make test-hosts``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -29,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/*.md")])
 LANGUAGES = {"python", "sh", "bash", "console", "text", "toml", "yaml"}
 SECONDS = 150
+HEAVY = ("torch", "evotorch")
+KNOWN = ("-W", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by evotorch
 
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 FILE_NAME = re.compile(r"# (\w+\.py)\n")
@@ -57,11 +63,20 @@ def hosts(page: str) -> dict[str, str]:
     return {name: found[1] for name, text in files(page).items() if (found := NEEDS.match(text))}
 
 
+def is_heavy(block: Block) -> bool:
+    """Whether a block imports what is not installed."""
+    modules = [name for name in HEAVY if importlib.util.find_spec(name) is None]
+    return any(re.search(rf"^(import|from) {name}\b", block.text, re.M) for name in modules)
+
+
 def script(page: str) -> str:
     """All other ``python`` blocks, each at its own line."""
     lines = [""] * page.count("\n")
-    for block in blocks(page):
-        if block.language == "python" and not FILE_NAME.match(block.text):
+    own = [b for b in blocks(page) if b.language == "python" and not FILE_NAME.match(b.text)]
+    if own and is_heavy(own[0]):
+        return "\n"
+    for block in own:
+        if not is_heavy(block):
             text = block.text.splitlines()
             lines[block.line - 1 : block.line - 1 + len(text)] = text
     return "\n".join(lines).rstrip() + "\n"
@@ -97,7 +112,7 @@ def run_page(page: str, folder: Path, stem: str) -> None:
         (folder / name).write_text(text, "utf-8")
     if script(page).strip():
         (folder / f"{stem}.py").write_text(script(page), "utf-8")
-        run([sys.executable, "-W", "error", f"{stem}.py"], folder)
+        run([sys.executable, "-W", "error", *KNOWN, f"{stem}.py"], folder)
     for command in commands(page):
         if not set(command) & set(hosts(page)):
             run(command, folder)

@@ -1,6 +1,6 @@
 """The EvoTorch searcher over Ray actors: real worker processes, really killed.
 
-Each starts processes that load torch, which takes seconds: ``make test-actors`` runs them.
+Each starts processes that load torch, which takes seconds.
 """
 
 import copy
@@ -25,7 +25,6 @@ SETTING = {"popsize": 22, "center_learning_rate": 0.2, "stdev_init": 0.1, "distr
            "center_eval": True}  # fmt: skip
 
 pytestmark = [
-    pytest.mark.actors,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own sockets and files
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
