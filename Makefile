@@ -15,7 +15,7 @@ VENV ?= .venv
 WORKERS ?= 3
 PYTEST_ARGS ?=
 
-WITH_TORCH := tests/adapters/test_evotorch*.py tests/test_docs.py tests/test_doctests.py \
+WITH_TORCH := tests/adapters/test_evotorch*.py tests/adapters/test_torch*.py tests/test_docs.py tests/test_doctests.py \
     tests/test_selection.py
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 

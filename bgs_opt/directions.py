@@ -229,7 +229,7 @@ class QR:
 
 @dataclass(frozen=True)
 class FactorisedDirections:
-    """Rank-1 rows for matrices, Gaussian elsewhere."""
+    """Rank-1 rows for matrices, Gaussian elsewhere; high bits of an index: the block's number."""
 
     dim: int
     entropy: int
@@ -239,15 +239,22 @@ class FactorisedDirections:
         self, generation: int, index: int, dtype: np.dtype[Any]
     ) -> dict[str, tuple[FloatArray, FloatArray]]:
         """Column ``u (m,)`` and row ``v (n,)`` of each matrix; its part of e is ``u v^T``."""
-        stream = Stream(self.entropy, _FACTORS)
-        out = {}
+        out, stream = {}, Stream(self.entropy, _FACTORS)
         for number, (name, shape) in enumerate(self.layout):
             left, right = _as_matrix(shape)
             if min(left, right) > 1:
-                # high bits of the index word: the block's number
                 generator = stream.jump(generation, index | (number + 1) << 40)
                 both = generator.standard_normal(left + right, dtype=dtype.type)
                 out[name] = both[:left], both[left:]
+        return out
+
+    def vectors(self, generation: int, index: int, dtype: np.dtype[Any]) -> dict[str, FloatArray]:
+        """Part of e in each block that is no matrix."""
+        out, stream = {}, Stream(self.entropy, _FACTORS)
+        for number, (name, shape) in enumerate(self.layout):
+            if min(_as_matrix(shape)) == 1:
+                generator = stream.jump(generation, index | (number + 1) << 40)
+                out[name] = generator.standard_normal(shape, dtype=dtype.type)
         return out
 
     def blocks(self, generation: int, indices: IntArray, gains: FloatArray) -> Iterator[Block]:

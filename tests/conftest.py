@@ -15,7 +15,11 @@ TRACED = {
 """Modules that `make coverage` runs; the others run no line that these do not, but very often:
 they get the mark `untraced`, as single tests have."""
 
-collect_ignore_glob = [] if importlib.util.find_spec("evotorch") else ["adapters/test_evotorch*"]
+collect_ignore_glob = [
+    f"adapters/test_{host}*"
+    for host in ("evotorch", "torch")
+    if importlib.util.find_spec(host) is None
+]
 """What `make test` leaves out, since torch takes a minute to install; `make test-torch` has it."""
 
 TOGETHER = {"test_checkpoint", "test_golden", "test_plots", "test_resume", "test_seeding",

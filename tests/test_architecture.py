@@ -83,8 +83,13 @@ ADAPTERS = {
     "policy": {"torch", "tqdm"},
     "scipy": {"scipy"},
     "torch": {"torch"},
+    "torch_population": {"torch"},
 }
-MAY_IMPORT_ADAPTERS = {"nevergrad", "policy", *(n for n in ADAPTERS if n.startswith("evotorch"))}
+MAY_IMPORT_ADAPTERS = {
+    "nevergrad",
+    "policy",
+    *(n for n in ADAPTERS if n.startswith(("evotorch", "torch_"))),
+}
 
 FILE_LINES = 300
 FUNCTION_LINES = 50
