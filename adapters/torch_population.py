@@ -169,13 +169,13 @@ class Population:
     def _by_correction(self, inputs: torch.Tensor, shared: bool) -> torch.Tensor:
         if self._corrections is None:
             raise ArgumentValueError("factorised: not possible")
-        center, layers = self._corrections
+        parameters, layers = self._corrections
         if shared:
             inputs = inputs.expand(len(self), *inputs.shape)
         hooks = [layer.register_forward_hook(hook) for layer, hook in layers.items()]
         try:
             called: torch.Tensor = torch.func.functional_call(
-                self._flat.module, self._flat.named(center), (inputs,)
+                self._flat.module, parameters, (inputs,)
             )
             return called
         finally:
@@ -215,8 +215,8 @@ Hook = Callable[[torch.nn.Module, Any, torch.Tensor], torch.Tensor]
 
 def _corrections(
     flat: FlatParameters, candidates: Members
-) -> tuple[torch.Tensor, dict[torch.nn.Module, Hook]] | None:
-    """The center, and for each linear layer what its members add; None if it cannot be done."""
+) -> tuple[dict[str, torch.Tensor], dict[torch.nn.Module, Hook]] | None:
+    """The center's parameters, and for each linear layer what its members add; None if it cannot be done."""
     if not isinstance(candidates, Candidates):
         return None
     source = candidates._source
@@ -242,7 +242,7 @@ def _corrections(
     found: dict[torch.nn.Module, Hook] = {}
     for layer, (weight, bias) in layers.items():
         found[layer] = _hook(*(parts.get(name) if name else None for name in (weight, bias)))
-    return center, found
+    return flat.named(center), found
 
 
 def _constant(scale: Any, flat: FlatParameters) -> bool:
@@ -280,17 +280,18 @@ def _parts_of(candidates: Candidates, flat: FlatParameters) -> dict[str, Any]:
 
 def _hook(weight: Any, bias: torch.Tensor | None) -> Hook:
     def corrected(layer: torch.nn.Module, given: Any, out: torch.Tensor) -> torch.Tensor:
+        # in place: it was just made by the layer, and no gradient is taken
         (x,) = given
         between = (1,) * (out.ndim - 2)
         if isinstance(weight, tuple):
             u, v = weight
-            along = (x * v.view(len(v), *between, -1)).sum(-1, keepdim=True)
-            out = torch.addcmul(out, along, u.view(len(u), *between, -1))
+            along = torch.linalg.vecdot(x, v.view(len(v), *between, -1)).unsqueeze(-1)
+            out.addcmul_(along, u.view(len(u), *between, -1))
         elif weight is not None:  # a single row or column is no matrix
             full = weight.view(len(weight), *layer.weight.shape)
-            out = out + torch.einsum("n...i,noi->n...o", x, full)
+            out += torch.einsum("n...i,noi->n...o", x, full)
         if bias is not None:
-            out = out + bias.view(len(bias), *between, -1)
+            out += bias.view(len(bias), *between, -1)
         return out
 
     return corrected

@@ -1,0 +1,101 @@
+"""A population of policies through one step of an environment, beside a loop over its members.
+
+    python -m tests.benchmarks.policy [--quick] [--json FILE] [--check]
+
+256 MLPs with one observation each, on one thread, float32. "loop": each member's numbers are
+copied into the module's parameters, which then acts. "vmap": the stacked members at once. "one
+forward": factorised candidates of BGS by a shared forward and rank-1 corrections. All take turns;
+making the population, once a generation, is not part of it.
+"""
+
+import os
+import sys
+import time
+
+for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import numpy as np
+import torch
+
+from bgs_opt import BGS
+from bgs_opt.adapters.torch import FlatParameters
+from bgs_opt.adapters.torch_population import Population
+from tests.benchmarks import _table
+
+MEMBERS = 256
+WIDTHS = {"1e4": 64, "9e4": 256}  # of the two hidden layers
+DUE = {"1e4": {"vmap": 8, "one forward": 50}, "9e4": {"vmap": 2.5, "one forward": 20}}
+TURNS = 25
+INPUTS, OUTPUTS = 84, 8
+
+
+def loop(net, rows, observations):
+    """Each member by itself, its numbers copied into the module's own parameters."""
+    parameters = list(net.parameters())
+    out = []
+    with torch.no_grad():
+        for row, observation in zip(rows, observations, strict=True):
+            start = 0
+            for parameter in parameters:
+                stop = start + parameter.numel()
+                parameter.copy_(row[start:stop].view_as(parameter))
+                start = stop
+            out.append(net(observation))
+    return torch.stack(out)
+
+
+def made(width):
+    """The contestants as functions of the observations."""
+    torch.manual_seed(0)
+    layers = (torch.nn.Linear(INPUTS, width), torch.nn.Tanh(), torch.nn.Linear(width, width),
+              torch.nn.Tanh(), torch.nn.Linear(width, OUTPUTS))  # fmt: skip
+    net = torch.nn.Sequential(*layers)
+    flat = FlatParameters(net)
+    opt = BGS(flat.to_numpy(), 0.05, layout=flat.layout, sampler="factorised",
+              num_directions=MEMBERS // 2, seed=0)  # fmt: skip
+    candidates = opt.ask()
+    rows = torch.from_numpy(np.array(candidates.x))
+    other = torch.nn.Sequential(*(
+        torch.nn.Linear(part.in_features, part.out_features)
+        if isinstance(part, torch.nn.Linear) else torch.nn.Tanh() for part in layers))  # fmt: skip
+    by_vmap = Population(flat, candidates, factorised=False)
+    by_correction = Population(flat, candidates, factorised=True)
+    return len(flat), {
+        "loop": lambda x: loop(other, rows, x), "vmap": by_vmap, "one forward": by_correction,
+    }  # fmt: skip
+
+
+def main(argv=None):
+    """Run the benchmark."""
+    options = _table.parse(argv, __doc__)
+    torch.set_num_threads(1)
+    rows, checks = [], []
+    for name, width in WIDTHS.items():
+        dim, contestants = made(width)
+        x = torch.randn(MEMBERS, INPUTS)
+        answers = {who: act(x) for who, act in contestants.items()}
+        apart = max(float((answers["loop"] - out).abs().max()) for out in answers.values())
+        checks.append((f"d = {dim:,}: outputs agree within {apart:.0e}, due 1e-4", apart < 1e-4))
+        times = {who: [] for who in contestants}
+        for _ in range(5 if options.quick else TURNS):
+            for who, act in contestants.items():
+                begun = time.perf_counter()
+                for _ in range(1 if who == "loop" else 5):
+                    act(x)
+                spent = time.perf_counter() - begun
+                times[who].append(spent / (1 if who == "loop" else 5))
+        for who, spent in times.items():
+            low, middle, high = (1e3 * q for q in _table.quartiles(spent))
+            ratio = float(np.median(times["loop"]) / np.median(spent))
+            rows.append([f"{who}, d = {dim:,}", f"{middle:,.2f}", f"{low:,.2f} to {high:,.2f}",
+                         f"{ratio:.1f} x"])  # fmt: skip
+            if (due := DUE[name].get(who)) is not None:
+                checks.append((f"d = {dim:,}: {who} {ratio:.1f} times the loop, due {due}",
+                               ratio >= due))  # fmt: skip
+    header = ["256 members", "ms a step", "quartiles", "loop / this"]
+    return _table.finish(options, header, rows, checks, packages=("bgs_opt", "numpy", "torch"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
