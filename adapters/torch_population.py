@@ -217,14 +217,9 @@ def _corrections(
     flat: FlatParameters, candidates: Members
 ) -> tuple[dict[str, torch.Tensor], dict[torch.nn.Module, Hook]] | None:
     """The center's parameters, and for each linear layer what its members add; None if it cannot be done."""
-    if not isinstance(candidates, Candidates):
+    if not isinstance(candidates, Candidates) or not _is_factorised(candidates, flat):
         return None
     source = candidates._source
-    directions = source.directions
-    if not isinstance(directions, FactorisedDirections) or source.low is not None:
-        return None
-    if source.probe is not None or source.hair >= 0:
-        return None
     layers: dict[torch.nn.Module, tuple[str | None, str | None]] = {}
     named = dict(flat.module.named_modules(remove_duplicate=False))
     for name in flat.layout:
@@ -234,8 +229,6 @@ def _corrections(
             return None
         weight, bias = layers.get(layer, (None, None))
         layers[layer] = (name, bias) if kind == "weight" else (weight, name)
-    if source.scale is not None and not _constant(source.scale, flat):
-        return None
     vector = flat.vector
     center = torch.from_numpy(np.array(source.center)).to(vector.device, vector.dtype)
     parts = _parts_of(candidates, flat)
@@ -245,9 +238,16 @@ def _corrections(
     return flat.named(center), found
 
 
-def _constant(scale: Any, flat: FlatParameters) -> bool:
-    """Whether sigma is one number in each block."""
-    return all(np.ptp(scale[block.where]) == 0 for block in flat.layout.blocks)
+def _is_factorised(candidates: Candidates, flat: FlatParameters) -> bool:
+    """Whether every member is the center and one factor pair in each matrix."""
+    source = candidates._source
+    if not isinstance(source.directions, FactorisedDirections) or source.low is not None:
+        return False
+    if source.probe is not None or source.hair >= 0:
+        return False
+    return source.scale is None or all(
+        np.ptp(source.scale[block.where]) == 0 for block in flat.layout.blocks
+    )
 
 
 def _parts_of(candidates: Candidates, flat: FlatParameters) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 TRACED = {
     "test_averaging", "test_bgs", "test_bounds", "test_candidates", "test_checkpoint", "test_cli",
     "test_config", "test_gradient", "test_inject", "test_minimize", "test_nevergrad",
+    "test_normalization",
     "test_opening", "test_optimizers", "test_options", "test_plots", "test_scipy",
     "test_selection", "test_sigma", "test_state", "test_streams", "test_workers",
 }  # fmt: skip
