@@ -216,7 +216,7 @@ Hook = Callable[[torch.nn.Module, Any, torch.Tensor], torch.Tensor]
 def _corrections(
     flat: FlatParameters, candidates: Members
 ) -> tuple[dict[str, torch.Tensor], dict[torch.nn.Module, Hook]] | None:
-    """The center's parameters, and for each linear layer what its members add; None if it cannot be done."""
+    """The center's parameters, and what members add to each linear layer; None: not possible."""
     if not isinstance(candidates, Candidates) or not _is_factorised(candidates, flat):
         return None
     source = candidates._source
