@@ -164,9 +164,11 @@ class Rows:
             while stop < len(index) and index[stop] // size == index[start] // size:
                 stop += 1
             low, high = min(index[start:stop]), max(index[start:stop])
-            for _, cols, block in self.pieces(generation, low, high - low + 1, out):
+            for rows, cols, block in self.pieces(generation, low, high - low + 1, out):
                 for place in range(start, stop):
-                    out[cols].add_(block[index[place] - low], alpha=weights[place])
+                    row = index[place] - low - rows.start
+                    if 0 <= row < len(block):
+                        out[cols].add_(block[row], alpha=weights[place])
             start = stop
         return out
 

@@ -359,6 +359,19 @@ def test_a_direction_depends_on_entropy_generation_and_index_alone(sampler, dim)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("dim", [7, 1_000, 70_000])
+def test_a_weighted_sum_is_that_of_the_rows(sampler, dim):
+    rows, like = Rows(sampler, dim, 9, 5), torch.zeros(dim, dtype=torch.float64)
+    index, weights = [0, 2, 3, 7, 8, 130], [0.5, -1.0, 2.0, 0.25, -3.0, 1.0]
+    due = torch.zeros_like(like)
+    for number, weight in zip(index, weights, strict=True):
+        for _, cols, block in rows.pieces(2, number, 1, like):
+            due[cols] += weight * block[0]
+    got = rows.weighted_sum(2, index, weights, torch.zeros_like(like))
+    assert torch.allclose(got, due, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_directions_have_the_norm_root_d_and_are_orthogonal_where_they_say_so(sampler, dtype):
     dim, count = 200, 150
