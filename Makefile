@@ -38,7 +38,7 @@ demo: $(VENV)/.demo
 test: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-coverage: $(VENV)/.test
+coverage: $(VENV)/.torch
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/coverage run -m pytest -n $(WORKERS) -m "not (slow or hosts or untraced)" $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet

@@ -8,10 +8,11 @@ import pytest
 
 TRACED = {
     "test_averaging", "test_bgs", "test_bounds", "test_candidates", "test_checkpoint", "test_cli",
-    "test_config", "test_gradient", "test_inject", "test_minimize", "test_nevergrad",
-    "test_normalization",
+    "test_config", "test_evotorch", "test_evotorch_actors", "test_evotorch_functional",
+    "test_gradient", "test_inject", "test_minimize", "test_nevergrad", "test_normalization",
     "test_opening", "test_optimizers", "test_options", "test_plots", "test_scipy",
-    "test_selection", "test_sigma", "test_state", "test_streams", "test_workers",
+    "test_selection", "test_sigma", "test_state", "test_streams", "test_torch",
+    "test_torch_population", "test_workers",
 }  # fmt: skip
 """Modules that `make coverage` runs; the others run no line that these do not, but very often:
 they get the mark `untraced`, as single tests have."""
@@ -27,6 +28,8 @@ TOGETHER = {"test_checkpoint", "test_golden", "test_plots", "test_resume", "test
             "test_statistics", "test_evotorch_actors"}  # fmt: skip
 """Modules whose tests share what takes long to make: with pytest-xdist one worker runs them."""
 
+LONGEST = {"test_state_machine", "test_evotorch_actors"}
+
 TRACED_PROCESSES = {"test_cli", "test_scipy"}
 """Modules whose tests start processes in which coverage is taken too; elsewhere it would double
 the time of a start."""
@@ -40,8 +43,8 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items):
-    """The longest test comes first, so that no worker ends alone."""
-    items.sort(key=lambda item: "test_state_machine" not in item.nodeid)
+    """The longest tests come first, so that no worker ends alone."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     for item in items:
         if item.path.stem not in TRACED:
             item.add_marker("untraced")
