@@ -118,7 +118,7 @@ class Rows:
     def _hadamard(
         self, seed: int, size: int, within: range, like: torch.Tensor
     ) -> Iterator[Piece]:
-        numbers = 2 * _BLOCK.get(like.device.type, _LARGE_BLOCK)
+        numbers = 4 * _BLOCK.get(like.device.type, _LARGE_BLOCK // 4)  # fewer calls pay more here
         return hadamard_rows(seed, within, like, numbers)
 
     def _drawn(self, seed: int, size: int, within: range, like: torch.Tensor) -> Iterator[Piece]:
