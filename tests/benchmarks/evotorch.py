@@ -116,7 +116,7 @@ def resident(field):
 
 def print_peak(name, dim):
     """Bytes of the resident set at its peak above what is held before the first step."""
-    made(name, 10).run(3)  # what is loaded late
+    made(name, 5_000).run(3)  # what is loaded late, and the buffers of matrix products
     searcher = made(name, dim)
     before = resident("VmRSS")
     searcher.run(3)
