@@ -66,6 +66,8 @@ bench: $(VENV)/.bench
 	$(PY) -m tests.benchmarks.core --check
 	$(PY) -m tests.benchmarks.functions --check
 	$(PY) -m tests.benchmarks.nevergrad_overhead --check
+	$(PY) -m tests.benchmarks.evotorch --check
+	$(PY) -m tests.benchmarks.policy --check
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov \
