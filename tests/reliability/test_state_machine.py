@@ -573,7 +573,7 @@ STEPS = [(name, variant) for variant in range(VARIANTS) for name in ORDERS[varia
 MIXTURES = list(mixtures())
 
 
-@pytest.mark.parametrize("runs", [200, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [500, pytest.param(2000, marks=pytest.mark.slow)])
 def test_any_sequence_of_calls_keeps_every_promise(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(Calls, "folder", str(tmp_path))
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # durable is not the matter here
