@@ -135,7 +135,7 @@ def stdev_gradient(
 ) -> torch.Tensor:
     """``sum_i u_i (eps_i^2 - stdev^2) / stdev``, shape (d,), of x_2i = center + eps_i.
 
-    Sehnke et al. 2010 (doi 10.1016/j.neunet.2009.12.004), eq. 13, for both ends of a pair.
+    As PGPE (Sehnke et al. 2010, doi 10.1016/j.neunet.2009.12.004), for both ends of a pair.
     """
     exact = torch.promote_types(samples.dtype, torch.float32)
     center, stdev = center.to(exact), stdev.to(exact)

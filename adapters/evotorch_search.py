@@ -28,12 +28,12 @@ _CHUNK = 1 << 22  # numbers folded into the bounds at a time
 
 
 class Population(SolutionBatch):
-    """A batch whose best and worst solution has a fitness, if any has: a NaN is neither."""
+    """A batch whose best and worst solutions have finite fitnesses, if any has."""
 
     def _extreme(self, obj_index: int | None, sign: float) -> torch.Tensor:
         number = self._optionally_get_obj_index(obj_index)
         rewards = self._evdata[:, number] * (sign * self._get_objective_sign(number))
-        return rewards.nan_to_num_(-torch.inf, torch.inf, -torch.inf).argmax()
+        return rewards.nan_to_num_(-torch.inf, -torch.inf, -torch.inf).argmax()
 
     def argbest(self, obj_index: int | None = None) -> torch.Tensor:
         """Row of the best solution."""
@@ -85,7 +85,6 @@ class Search(GaussianSearchAlgorithm):
             self._update_distribution(self._gradients())
             self._complete = False
             self._generation += 1
-        self._first_iter = False
         if self._num_interactions is None:
             if self._population is None:
                 self._population = self._empty()
@@ -184,7 +183,7 @@ class Search(GaussianSearchAlgorithm):
         """The best end of all pairs, made again."""
         maximize = self.problem.senses[self._obj_index] == "max"
         rewards = found.evals if maximize else -found.evals
-        row = int(torch.argmax(torch.where(torch.isnan(rewards), -torch.inf, rewards)))
+        row = int(torch.argmax(torch.where(torch.isfinite(rewards), rewards, -torch.inf)))
         both = Population(self.problem, 2, device=self._distribution.device, empty=True)
         self._write(both.access_values(), found.numbers[row // 2], 1)
         best: Population = both[row % 2 : row % 2 + 1].clone()
@@ -231,9 +230,9 @@ class Search(GaussianSearchAlgorithm):
 
     def _kept(self, directions: int) -> int:
         """k, in proportion where the population is larger than it was meant to be."""
-        top_k = int(self._distribution.parameters["top_k"])
-        pairs = self._popsize // 2
-        return -(-top_k * directions // int(pairs))
+        top_k: int = self._distribution.parameters["top_k"]
+        pairs: int = self._popsize // 2
+        return -(-top_k * directions // pairs)
 
     # ---- both
 

@@ -3,7 +3,7 @@
 Members are stacked along a first axis and run under ``torch.func.vmap``. For factorised
 directions one forward of the center serves all members, with a rank-1 correction in each linear
 layer: of (W + s sigma u v^T) x = W x + s sigma u (v . x) only the last term is a member's own, so
-that no noise of the size of W is ever made (Sarkar et al. 2025, arXiv 2511.16652, sec. 4).
+that no noise of the size of W is ever made (Sarkar et al. 2025, arXiv 2511.16652).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Running mean and variance of observations, which may be gathered in parts and merged.
 
-Parts are joined by equation 2.1 of Chan, Golub & LeVeque 1983 ("Algorithms for computing the
+Parts are joined as in Chan, Golub & LeVeque 1983 ("Algorithms for computing the
 sample variance", doi 10.1080/00031305.1983.10483115); a part of one observation makes it
 Welford's method. Observation filter of ARS V2 (Mania et al. 2018, arXiv 1803.07055, sec. 3.2).
 """

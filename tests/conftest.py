@@ -22,7 +22,7 @@ collect_ignore_glob = [
     for host in ("evotorch", "torch")
     if importlib.util.find_spec(host) is None
 ]
-"""What `make test` leaves out, since torch takes a minute to install; `make test-torch` has it."""
+"""What `make test` leaves out, without torch and EvoTorch; `make test-torch` runs it."""
 
 TOGETHER = {"test_checkpoint", "test_golden", "test_plots", "test_resume", "test_seeding",
             "test_statistics", "test_evotorch_actors"}  # fmt: skip

@@ -440,9 +440,10 @@ def test_the_gradient_of_a_linear_function_is_unbiased():
 def test_every_floating_dtype_is_kept(dtype, sampler):
     problem = sphere(dtype=dtype, eval_dtype=torch.float32)
     search = made(problem, sampler=sampler, center_eval=True)
+    start = float(squares(search.status["center"].float()))
     search.run(60)
     assert search.status["center"].dtype == search.population.values.dtype == dtype
-    assert float(squares(search.status["center"].float())) < 1  # it was above 2.5
+    assert float(squares(search.status["center"].float())) < start / 3
 
 
 def test_large_fitnesses_do_not_overflow_half_precision():
@@ -486,11 +487,8 @@ def test_no_vector_passes_through_numpy(monkeypatch):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("sense", ["min", "max"])
 def test_bad_fitnesses_never_become_parameters_and_never_rank_best(sense, bad):
-    """Half of the first population fails; infinite ones rank best for EvoTorch's own problem."""
-    if bad == math.inf * (1 if sense == "max" else -1):
-        bad = math.nan
-    worse = bad if sense == "min" else -bad
-    problem = sphere(sense, function=lambda x: torch.where(x[:, 0] > 0.3, worse, squares(x)))
+    """About half of the first population fails."""
+    problem = sphere(sense, function=lambda x: torch.where(x[:, 0] > 0.3, bad, squares(x)))
     search = made(problem, center_init=torch.full((10,), 0.3), stdev_init=0.2)
     search.run(60)
     center = search.status["center"]
