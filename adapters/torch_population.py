@@ -8,20 +8,20 @@ that no noise of the size of W is ever made (Sarkar et al. 2025, arXiv 2511.1665
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from bgs_opt.candidates import Candidates
-from bgs_opt.directions import FactorisedDirections
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.validation import integer
 
 from .torch import FlatParameters
+from .torch_factorised import corrections
 
-__all__ = ["Population", "evaluate_population"]
+__all__ = ["Population", "evaluate_population", "taken"]
 
 Members = Any  # Candidates, or an ndarray or tensor of shape (n, d)
 
@@ -42,6 +42,9 @@ class Population:
         Whether one shared forward is used. None: where the candidates are of
         ``sampler="factorised"`` and a first call shows that the module lets it: every parameter
         of the vector belongs to a ``torch.nn.Linear``, and members do not see one another.
+    compile : bool
+        Compile each member's forward by ``torch.compile``, which needs a C++ compiler. Worth it
+        where one population is called many times.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Population:
         *,
         max_numbers: int = 1 << 26,
         factorised: bool | None = None,
+        compile: bool = False,
     ) -> None:
         self._flat = flat
         self._candidates = candidates
@@ -79,11 +83,15 @@ class Population:
             )
         self._step = max(1, integer("max_numbers", max_numbers, 1) // dim)
         self._kept: dict[str, torch.Tensor] | None = None
-        self._function = torch.func.vmap(self._called, in_dims=(0, 0), randomness="different")
-        self._shared_function = torch.func.vmap(
-            self._called, in_dims=(0, None), randomness="different"
-        )
-        self._corrections = None if factorised is False else _corrections(flat, candidates)
+        self._functions = {
+            shared: torch.func.vmap(
+                self._called, in_dims=(0, None if shared else 0, 0, 0), randomness="different"
+            )
+            for shared in (False, True)
+        }
+        if compile:
+            self._functions = {s: torch.compile(f) for s, f in self._functions.items()}
+        self._corrections = None if factorised is False else corrections(flat, candidates)
         self._checked = factorised is True
         if factorised and self._corrections is None:
             raise ArgumentValueError(
@@ -94,18 +102,23 @@ class Population:
     def __len__(self) -> int:
         return len(self._candidates)
 
-    def __call__(self, inputs: torch.Tensor, *, shared: bool = False) -> torch.Tensor:
+    def __call__(
+        self, inputs: torch.Tensor, *more: Any, shared: bool = False, **named: Any
+    ) -> Any:
         """Outputs of all members.
 
         Parameters
         ----------
         inputs : tensor, shape (n, ...)
             One input (or batch of inputs) for each member; with ``shared``, one for all.
+        *more, **named
+            Further arguments of the module: tensors of shape (n, ...), or tuples or dicts of
+            them; one for each member in any case.
         shared : bool
 
         Returns
         -------
-        tensor, shape (n, ...)
+        tensor, shape (n, ...), or tuple or dict of them
             What the module returns for each, without gradient.
         """
         if not shared and len(inputs) != len(self):
@@ -113,25 +126,28 @@ class Population:
                 f"inputs: expected shape ({len(self)}, ...); got {tuple(inputs.shape)}"
             )
         with torch.no_grad():
-            if self._corrections is not None and self._may_share(inputs, shared):
-                return self._by_correction(inputs, shared)
-            return self._by_vmap(inputs, shared)
+            if self._corrections is not None and self._may_share(inputs, shared, more, named):
+                return self._by_correction(inputs, shared, more, named)
+            return self._by_vmap(inputs, shared, more, named)
 
     # ---- each member's own parameters
 
-    def _called(self, parameters: dict[str, torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
-        called: torch.Tensor = torch.func.functional_call(self._flat.module, parameters, (inputs,))
-        return called
+    def _called(
+        self, parameters: dict[str, torch.Tensor], inputs: torch.Tensor, more: Any, named: Any
+    ) -> Any:
+        return torch.func.functional_call(self._flat.module, parameters, (inputs, *more), named)
 
-    def _by_vmap(self, inputs: torch.Tensor, shared: bool) -> torch.Tensor:
-        function = self._shared_function if shared else self._function
+    def _by_vmap(self, inputs: torch.Tensor, shared: bool, more: Any, named: Any) -> Any:
+        function = self._functions[shared]
         if len(self) <= self._step:
             if self._kept is None:
                 ((_, self._kept),) = self._parts()
-            return function(self._kept, inputs)
-        return torch.cat(
-            [function(part, inputs if shared else inputs[where]) for where, part in self._parts()]
-        )
+            return function(self._kept, inputs, more, named)
+        return _joined([
+            function(part, inputs if shared else inputs[where],
+                     taken(more, where), taken(named, where))
+            for where, part in self._parts()
+        ])  # fmt: skip
 
     def _parts(self) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
         """Parameters of consecutive members, each contiguous by itself."""
@@ -151,22 +167,24 @@ class Population:
 
     # ---- one forward for all
 
-    def _may_share(self, inputs: torch.Tensor, shared: bool) -> bool:
+    def _may_share(self, inputs: torch.Tensor, shared: bool, more: Any, named: Any) -> bool:
         """Whether the shared forward gives what the members give by themselves."""
         if not self._checked:
             self._checked = True
-            few = Population(self._flat, self._candidates[: min(3, len(self))], factorised=False)
+            some = slice(0, min(3, len(self)))
+            few = Population(self._flat, self._candidates[some], factorised=False)
             try:
-                due = few(inputs if shared else inputs[: len(few)], shared=shared)
-                got = self._by_correction(inputs, shared)[: len(few)]
-                same = due.shape == got.shape and torch.allclose(due, got, rtol=1e-2, atol=1e-3)
+                due = few(inputs if shared else inputs[some], *taken(more, some),
+                          shared=shared, **taken(named, some))  # fmt: skip
+                got = taken(self._by_correction(inputs, shared, more, named), some)
+                same = _alike(due, got)
             except (RuntimeError, ValueError, IndexError):
                 same = False
             if not same:
                 self._corrections = None
         return self._corrections is not None
 
-    def _by_correction(self, inputs: torch.Tensor, shared: bool) -> torch.Tensor:
+    def _by_correction(self, inputs: torch.Tensor, shared: bool, more: Any, named: Any) -> Any:
         if self._corrections is None:
             raise ArgumentValueError("factorised: not possible")
         parameters, layers = self._corrections
@@ -174,13 +192,39 @@ class Population:
             inputs = inputs.expand(len(self), *inputs.shape)
         hooks = [layer.register_forward_hook(hook) for layer, hook in layers.items()]
         try:
-            called: torch.Tensor = torch.func.functional_call(
-                self._flat.module, parameters, (inputs,)
-            )
-            return called
+            return self._called(parameters, inputs, more, named)
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def taken(tree: Any, where: Any) -> Any:
+    """Rows of every tensor in tuples, lists and dicts."""
+    if isinstance(tree, torch.Tensor):
+        return tree[where]
+    if isinstance(tree, Mapping):
+        return {key: taken(item, where) for key, item in tree.items()}
+    return tuple(taken(item, where) for item in tree)
+
+
+def _joined(trees: list[Any]) -> Any:
+    """One tree of the same tensors, one after the other along the first axis."""
+    first = trees[0]
+    if isinstance(first, torch.Tensor):
+        return torch.cat(trees)
+    if isinstance(first, Mapping):
+        return {key: _joined([tree[key] for tree in trees]) for key in first}
+    return tuple(_joined(list(items)) for items in zip(*trees, strict=True))
+
+
+def _alike(due: Any, got: Any) -> bool:
+    """Whether two trees hold the same tensors, but for rounding."""
+    if isinstance(due, torch.Tensor):
+        close = due.shape == got.shape and torch.allclose(due, got, rtol=1e-2, atol=1e-3)
+        return bool(close)
+    if isinstance(due, Mapping):
+        return all(_alike(item, got[key]) for key, item in due.items())
+    return all(_alike(*items) for items in zip(due, got, strict=True))
 
 
 def evaluate_population(
@@ -207,91 +251,6 @@ def evaluate_population(
         module = FlatParameters(module)
     elif not isinstance(module, FlatParameters):
         raise ArgumentTypeError(f"module: expected a Module or FlatParameters; got {module!r}")
-    return Population(module, candidates, max_numbers=max_numbers)(inputs, shared=shared)
-
-
-Hook = Callable[[torch.nn.Module, Any, torch.Tensor], torch.Tensor]
-
-
-def _corrections(
-    flat: FlatParameters, candidates: Members
-) -> tuple[dict[str, torch.Tensor], dict[torch.nn.Module, Hook]] | None:
-    """The center's parameters, and what members add to each linear layer; None: not possible."""
-    if not isinstance(candidates, Candidates) or not _is_factorised(candidates, flat):
-        return None
-    source = candidates._source
-    layers: dict[torch.nn.Module, tuple[str | None, str | None]] = {}
-    named = dict(flat.module.named_modules(remove_duplicate=False))
-    for name in flat.layout:
-        owner, _, kind = name.rpartition(".")
-        layer = named[owner]
-        if type(layer) is not torch.nn.Linear or kind not in ("weight", "bias"):
-            return None
-        weight, bias = layers.get(layer, (None, None))
-        layers[layer] = (name, bias) if kind == "weight" else (weight, name)
-    vector = flat.vector
-    center = torch.from_numpy(np.array(source.center)).to(vector.device, vector.dtype)
-    parts = _parts_of(candidates, flat)
-    found: dict[torch.nn.Module, Hook] = {}
-    for layer, (weight, bias) in layers.items():
-        found[layer] = _hook(*(parts.get(name) if name else None for name in (weight, bias)))
-    return flat.named(center), found
-
-
-def _is_factorised(candidates: Candidates, flat: FlatParameters) -> bool:
-    """Whether every member is the center and one factor pair in each matrix."""
-    source = candidates._source
-    if not isinstance(source.directions, FactorisedDirections) or source.low is not None:
-        return False
-    if source.probe is not None or source.hair >= 0:
-        return False
-    return source.scale is None or all(
-        np.ptp(source.scale[block.where]) == 0 for block in flat.layout.blocks
-    )
-
-
-def _parts_of(candidates: Candidates, flat: FlatParameters) -> dict[str, Any]:
-    """By block: u (n, out) with sign and sigma, and v (n, in); or the move itself (n, out)."""
-    source = candidates._source
-    directions: Any = source.directions
-    pairs, signs, _ = source.pairs_of(candidates._slots)
-    unique, which = np.unique(np.where(signs == 0, 0, pairs), return_inverse=True)
-    dtype, vector = source.center.dtype, flat.vector
-    factors = [directions.factors(source.generation, int(p), dtype) for p in unique]
-    vectors = [directions.vectors(source.generation, int(p), dtype) for p in unique]
-
-    def stacked(rows: list[Any], gains: Any | None = None) -> torch.Tensor:
-        made = np.stack(rows)[which]
-        made = made if gains is None else made * gains[:, None].astype(dtype)
-        return torch.from_numpy(made).to(vector.device, vector.dtype)
-
-    parts: dict[str, Any] = {}
-    for block in flat.layout.blocks:
-        scale = 1.0 if source.scale is None else float(source.scale[block.where.start])
-        gains = source.sigma * scale * signs
-        if block.name in factors[0]:
-            left = stacked([f[block.name][0] for f in factors], gains)
-            parts[block.name] = left, stacked([f[block.name][1] for f in factors])
-        else:
-            rows = [v[block.name].reshape(-1) for v in vectors]
-            parts[block.name] = stacked(rows, gains)
-    return parts
-
-
-def _hook(weight: Any, bias: torch.Tensor | None) -> Hook:
-    def corrected(layer: torch.nn.Module, given: Any, out: torch.Tensor) -> torch.Tensor:
-        # in place: it was just made by the layer, and no gradient is taken
-        (x,) = given
-        between = (1,) * (out.ndim - 2)
-        if isinstance(weight, tuple):
-            u, v = weight
-            along = torch.linalg.vecdot(x, v.view(len(v), *between, -1)).unsqueeze(-1)
-            out.addcmul_(along, u.view(len(u), *between, -1))
-        elif weight is not None:  # a single row or column is no matrix
-            full = weight.view(len(weight), *layer.weight.shape)
-            out += torch.einsum("n...i,noi->n...o", x, full)
-        if bias is not None:
-            out += bias.view(len(bias), *between, -1)
-        return out
-
-    return corrected
+    population = Population(module, candidates, max_numbers=max_numbers)
+    outputs: torch.Tensor = population(inputs, shared=shared)
+    return outputs

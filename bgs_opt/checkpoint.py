@@ -11,35 +11,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import io
 import json
 import os
-import secrets
-import stat
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from bgs_opt.atomic import replaced
 from bgs_opt.automatic import AutomaticState
 from bgs_opt.config import Config
 from bgs_opt.errors import CheckpointError
 from bgs_opt.options import REGISTERED, Options
 from bgs_opt.state import Generation, State
 
-__all__ = ["FORMAT", "describe", "read", "write"]
+__all__ = ["FORMAT", "describe", "dump", "load", "read", "write"]
 
 FORMAT = 1
 _CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (AutomaticState, Config, Generation, Options, State)
 } | REGISTERED
 _STAMP = (1980, 1, 1, 0, 0, 0)  # equal runs give equal files
-
-_WRITING: set[Path] = set()  # temporary files of this process
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -108,8 +103,7 @@ def _digest(body: str, arrays: Arrays) -> str:
 def write(path: str | os.PathLike[str], config: Config, state: State) -> None:
     """Write a run to ``path``, or leave the file that was there as it was.
 
-    The archive goes to a temporary file in the same folder, is flushed to the disk and takes
-    the place of ``path`` in one step. A symbolic link stays, its target is replaced.
+    See :func:`bgs_opt.atomic.replaced`.
 
     Raises
     ------
@@ -118,65 +112,23 @@ def write(path: str | os.PathLike[str], config: Config, state: State) -> None:
     OSError
         If the folder cannot be written or the disk is full.
     """
+    with replaced(path) as file:
+        dump(file, config, state)
+
+
+def dump(file: BinaryIO, config: Config, state: State) -> None:
+    """Write a run into a binary file that is open."""
     arrays: Arrays = {}
     tree = {"config": _encode(config, arrays), "state": _encode(state, arrays)}
     body = json.dumps(tree)  # in order: a layout is an ordered mapping
     head = {"format": FORMAT, "sha256": _digest(body, arrays), "body": body}
     header = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    target = Path(os.path.realpath(path))
-    _sweep(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    _WRITING.add(temporary)
-    try:
-        with open(temporary, "xb") as file:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, array in {"header": header, **arrays}.items():
-                    with archive.open(
-                        zipfile.ZipInfo(f"{name}.npy", _STAMP), "w", force_zip64=True
-                    ) as entry:
-                        np.lib.format.write_array(entry, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        _WRITING.discard(temporary)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where the system lets a folder be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _sweep(target: Path) -> None:
-    """Remove what a killed process left of an earlier save."""
-    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        owner = stale.name.removeprefix(f".{target.name}.").split(".")[0]
-        if owner.isdigit() and stale not in _WRITING and not _alive(int(owner)):
-            stale.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    """Whether another process has this number. A restarted container's process has its old one."""
-    if process == os.getpid():
-        return False
-    if os.name != "posix":  # there, signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in {"header": header, **arrays}.items():
+            with archive.open(
+                zipfile.ZipInfo(f"{name}.npy", _STAMP), "w", force_zip64=True
+            ) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
 @contextlib.contextmanager
@@ -226,30 +178,36 @@ def read(path: str | os.PathLike[str]) -> tuple[Config, State]:
     FileNotFoundError
         If there is no such file.
     """
-    with _damage(path), zipfile.ZipFile(path) as archive:
-        length = os.stat(path).st_size
+    with _damage(path), open(path, "rb") as file:
+        return load(file, os.fspath(path))
+
+
+def load(file: BinaryIO, name: str) -> tuple[Config, State]:
+    """Read a run from a binary file that is open; ``name`` is for messages."""
+    with _damage(name), zipfile.ZipFile(file) as archive:
+        length = file.seek(0, os.SEEK_END)
         infos = archive.infolist()
         for info in infos:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
                 raise CheckpointError(
-                    f"{os.fspath(path)}: entry {info.filename} claims {info.file_size} bytes "
+                    f"{name}: entry {info.filename} claims {info.file_size} bytes "
                     f"in a file of {length}"
                 )
         if sum(info.file_size for info in infos) > length:
-            raise CheckpointError(f"{os.fspath(path)}: its entries claim more than its size")
+            raise CheckpointError(f"{name}: its entries claim more than its size")
         arrays = {info.filename.removesuffix(".npy"): _read_array(archive, info) for info in infos}
         head = json.loads(arrays.pop("header").tobytes())
         if head["format"] != FORMAT:
             raise CheckpointError(
-                f"{os.fspath(path)}: expected format {FORMAT}; got {head['format']}. "
+                f"{name}: expected format {FORMAT}; got {head['format']}. "
                 "Load it with the version of bgs_opt that wrote it"
             )
         if _digest(head["body"], arrays) != head["sha256"]:
-            raise CheckpointError(f"{os.fspath(path)}: its checksum does not match; it is damaged")
+            raise CheckpointError(f"{name}: its checksum does not match; it is damaged")
         tree = json.loads(head["body"])
         config, state = _decode(tree["config"], arrays), _decode(tree["state"], arrays)
         if not isinstance(config, Config) or not isinstance(state, State):
-            raise CheckpointError(f"{os.fspath(path)}: expected a run; got something else")
+            raise CheckpointError(f"{name}: expected a run; got something else")
         _check(config, state)
         return config, state
 

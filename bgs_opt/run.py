@@ -10,9 +10,12 @@ import threading
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from bgs_opt import checkpoint
-from bgs_opt.config import Config
+from bgs_opt.config import Config, point_of
+from bgs_opt.errors import ArgumentValueError
+from bgs_opt.opening import reopen
 from bgs_opt.protocols import FloatArray
 from bgs_opt.state import HISTORY, Best, State
 from bgs_opt.update import recommended
@@ -176,6 +179,32 @@ class Run:
         """Whether sigma and the last step's root mean square are below ``tol``."""
         state = self._state
         return state.sigma < tol and state.last_step < tol * math.sqrt(self.dim)
+
+    # ---- from outside
+
+    def move_to(self, x: npt.ArrayLike) -> None:
+        """Put the center elsewhere, between two generations; what was learnt of steps stays.
+
+        Parameters
+        ----------
+        x : array_like of float, shape (d,)
+            A point inside the bounds.
+
+        Raises
+        ------
+        ArgumentValueError, ArgumentTypeError
+            If the point does not fit, or candidates of the open generation were handed out.
+        """
+        point = point_of("x", x, self._config)
+        with self._lock:
+            if self._state.open.asked:
+                raise ArgumentValueError(
+                    "x: expected to be called between two generations; got candidates of "
+                    f"generation {self.generation} that are out"
+                )
+            point.flags.writeable = False
+            self._state.center = point
+            reopen(self._config, self._state)
 
     # ---- keeping
 

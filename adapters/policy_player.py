@@ -1,0 +1,242 @@
+"""Episodes of candidates: blocks of them, played here or by others.
+
+    candidates --cut--> blocks --play--> Episodes of each --in order--> values, moments
+
+A block is played in step, and what comes of it depends on nothing but the block: so the result
+is the same whoever plays which.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bgs_opt.candidates import Candidates
+from bgs_opt.errors import ArgumentTypeError
+from bgs_opt.normalization import RunningMoments
+from bgs_opt.protocols import FloatArray, IntArray
+
+from .gymnasium import Arena, arena_of
+from .gymnasium_episodes import Episodes, Rollout
+from .policy_module import Policy
+from .torch import FlatParameters, Names
+from .torch_population import Population, taken
+
+__all__ = ["Block", "Player", "blocks_of", "perturbed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Episodes to play: members, one seed each, and what observations are normalised by."""
+
+    members: Any  # Candidates, or an array (n, d)
+    seeds: tuple[int, ...]
+    moments: RunningMoments | None
+    observe: bool  # whether moments of the observations are wanted
+    greedy: bool = False  # take the most likely actions, even where others are drawn
+    extra: Any = ()  # a mapping of named arguments of the network, a row for each member
+
+
+def blocks_of(
+    candidates: Candidates, size: int, moments: RunningMoments | None, extra: Any = ()
+) -> Iterator[Block]:
+    """Cut candidates into blocks of at most ``size``, in order."""
+    seeds = candidates.seeds.tolist()
+    for start in range(0, len(candidates), size):
+        where = slice(start, start + size)
+        named = {name: rows[where] for name, rows in dict(extra).items()}
+        yield Block(
+            candidates[where], tuple(seeds[where]), moments, moments is not None, extra=named
+        )
+
+
+@dataclass(eq=False)
+class Player:
+    """Plays blocks; goes to worker processes as the policy and what makes its environment."""
+
+    policy: Policy
+    env: Any
+    rollout: Rollout
+    include: Names = None
+    exclude: Names = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        self._arena: Arena | None = None
+        self._flat: FlatParameters | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_arena": None, "_flat": None}
+
+    @property
+    def arena(self) -> Arena:
+        """Where episodes are played; made when it is first used."""
+        if self._arena is None:
+            self._arena = arena_of(self.env, self.rollout)
+        return self._arena
+
+    @property
+    def flat(self) -> FlatParameters:
+        """The parameters that are searched."""
+        if self._flat is None:
+            network = self.policy.network
+            self._flat = FlatParameters(network, include=self.include, exclude=self.exclude)
+        return self._flat
+
+    def __call__(self, block: Block, seed: int = 0) -> Episodes:
+        """Play a block."""
+        if self.policy.normalizer is not None and block.moments is not None:
+            self.policy.normalizer.load(block.moments)
+        acting = _Acting(self.policy, self.flat, block, self.compile)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker process: sums of several threads round otherwise
+        try:
+            return self.arena.play(acting, block.seeds, observe=block.observe, greedy=block.greedy)
+        except (RuntimeError, TypeError) as error:
+            if acting.acted:
+                raise
+            raise ArgumentTypeError(
+                f"policy: expected a module that takes observations of shape "
+                f"{self.arena.observation_shape}"
+                f"{' and a hidden state' if self.policy.recurrent else ''}; it raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        finally:
+            torch.set_num_threads(threads)
+
+    def probe(self, seeds: list[int], generator: np.random.Generator) -> tuple[Episodes, Any]:
+        """Episodes of random outputs, and some observations of them, (n, *shape)."""
+        seen: list[FloatArray] = []
+        size = self.arena.actions.size
+
+        def act(observations: FloatArray, rows: IntArray) -> Any:
+            seen.append(observations.copy())
+            if size is None:
+                return self._center_act(observations)
+            return generator.uniform(-1, 1, (len(rows), size))
+
+        every = [self.arena.play(act, seeds[at : at + self.arena.lanes], observe=True)
+                 for at in range(0, len(seeds), self.arena.lanes)]  # fmt: skip
+        return _together(every), np.concatenate(seen)
+
+    def _center_act(self, observations: FloatArray) -> Any:
+        """What the policy does as it is, forgetting each time what it saw before."""
+        with torch.no_grad():
+            out = self.policy.outputs(_like(observations, self.flat.vector))
+        return (out[0] if self.policy.recurrent else out).cpu().numpy()
+
+    def close(self) -> None:
+        """Free the environments."""
+        if self._arena is not None:
+            self._arena.close()
+            self._arena = None
+
+
+def _like(array: Any, vector: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(vector.device, vector.dtype)
+
+
+def _together(episodes: list[Episodes]) -> Episodes:
+    moments = episodes[0].moments
+    for more in episodes[1:]:
+        moments = moments.merged(more.moments) if moments and more.moments else moments
+    return Episodes(
+        np.concatenate([e.returns for e in episodes]),
+        np.concatenate([e.shaped for e in episodes]),
+        np.concatenate([e.lengths for e in episodes]),
+        moments,
+    )
+
+
+class _Acting:
+    """The members of a block, those whose episodes go on, each with its hidden state."""
+
+    def __init__(self, policy: Policy, flat: FlatParameters, block: Block, compile: bool) -> None:
+        self._policy, self._flat, self._block, self._compile = policy, flat, block, compile
+        self._rows: IntArray | None = None
+        self._hidden: Any = None
+        self._named: dict[str, torch.Tensor] = {}
+        self.acted = False
+
+    def __call__(self, observations: FloatArray, rows: IntArray) -> Any:
+        if self._rows is None or len(rows) != len(self._rows):
+            self._choose(rows)
+        given = _like(observations, self._flat.vector)
+        with torch.no_grad():
+            if self._policy.normalizer is not None:
+                given = self._policy.normalizer(given)
+            hidden = () if self._hidden is None else (self._hidden,)
+            out = self._population(given, *hidden, **self._named)
+        if self._policy.recurrent:
+            if not isinstance(out, (tuple, list)) or len(out) != 2:
+                raise ArgumentTypeError(
+                    "policy: expected a recurrent one to return (outputs, hidden); got "
+                    f"{type(out).__name__}"
+                )
+            out, self._hidden = out
+        self.acted = True
+        return out.detach().cpu().numpy()
+
+    def _choose(self, rows: IntArray) -> None:
+        """Go on with these members alone."""
+        if self._rows is not None and self._hidden is not None:
+            self._hidden = taken(self._hidden, np.searchsorted(self._rows, rows))
+        self._rows = rows.copy()
+        members = self._block.members[rows]
+        self._population = Population(self._flat, members, compile=self._compile)
+        self._named = {name: _like(values[rows], self._flat.vector)
+                       for name, values in dict(self._block.extra).items()}  # fmt: skip
+
+
+def perturbed(
+    player: Player, observations: FloatArray, moments: RunningMoments | None, seed: int
+) -> Callable[[float], float]:
+    """How much outputs change with sigma: their root mean square over random directions.
+
+    Parameters
+    ----------
+    player : Player
+    observations : ndarray, shape (n, *shape)
+    moments : RunningMoments or None
+        What they are normalised by.
+    seed : int
+
+    Returns
+    -------
+    callable of sigma
+    """
+    policy, flat = copy.deepcopy(player.policy), player.flat
+    if policy.normalizer is not None and moments is not None:
+        policy.normalizer.load(moments)
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(len(observations))[:256]
+    given = _like(observations[np.sort(chosen)], flat.vector)
+    if policy.normalizer is not None:
+        given = policy.normalizer(given)
+    center = flat.to_numpy().astype(np.float64)
+    moves = generator.standard_normal((8, len(center)))
+
+    def one(parameters: dict[str, torch.Tensor], observation: torch.Tensor) -> torch.Tensor:
+        out = torch.func.functional_call(flat.module, parameters, (observation,))
+        return out[0] if policy.recurrent else out
+
+    # for each member each observation by itself: batches are not every module's matter
+    each = torch.func.vmap(torch.func.vmap(one, in_dims=(None, 0)), in_dims=(0, None))
+
+    def outputs(points: FloatArray) -> FloatArray:
+        with torch.no_grad():
+            made = each(flat.named(_like(points, flat.vector)), given)
+        return np.asarray(made.double().cpu().numpy())
+
+    still = outputs(center[None])
+
+    def changed(sigma: float) -> float:
+        difference = outputs(center + sigma * moves) - still
+        return float(np.sqrt(np.mean(np.square(difference))))
+
+    return changed

@@ -1,0 +1,170 @@
+"""What train() makes before it starts: the policy that fits, sigma, the optimizer, the hooks."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from bgs_opt import BGS
+from bgs_opt.errors import ArgumentTypeError
+from bgs_opt.normalization import RunningMoments
+from bgs_opt.protocols import FloatArray
+from bgs_opt.validation import flag, real, wrong_type, wrong_value
+
+from .gymnasium_episodes import Rollout
+from .policy_module import Policy
+from .policy_networks import NETWORKS, network_of
+from .policy_player import Player, perturbed
+from .policy_training import Progress
+from .torch import Names
+from .torch_optimizer import TorchOptimizer
+
+__all__ = ["gains_of", "logger_of", "optimizer_of", "player_of", "resolved", "warm_up"]
+
+OUTPUT_CHANGE = 0.4
+"""Root mean square that sigma changes outputs by, where it is found; 2 is the range of a Box."""
+STEP = 0.7
+"""Step over sigma."""
+WARM_UP = 2
+"""Episodes of random actions, by which observations are scaled and sigma is found."""
+NUM_DIRECTIONS = 8
+
+
+def resolved(rollout: Rollout, num_directions: int | None) -> Rollout:
+    """With a number of lanes that leaves four workers something to do."""
+    if rollout.lanes is not None:
+        return rollout
+    pairs = NUM_DIRECTIONS if num_directions is None else num_directions
+    return dataclasses.replace(rollout, lanes=min(32, max(1, -(-pairs // 2))))
+
+
+def player_of(
+    policy: Any, env: Any, rollout: Rollout, normalize: bool | None, recurrent: bool | None,
+    include: Names, exclude: Names, compile: bool,
+) -> Player:  # fmt: skip
+    """The policy, made to fit its environment, and what plays it."""
+    network = torch.nn.Module() if isinstance(policy, str) else policy
+    if not isinstance(network, torch.nn.Module):
+        wrong_type("policy", f"a torch.nn.Module or one of {', '.join(NETWORKS)}", policy)
+    player = Player(Policy(network, observation_shape=(1,)), env, rollout, include, exclude,
+                    flag("compile", compile))  # fmt: skip
+    arena = player.arena
+    if isinstance(policy, str):
+        if arena.actions.size is None:
+            raise ArgumentTypeError(
+                "policy: expected a torch.nn.Module, as the environment has no action_space; got "
+                f"{policy!r}"
+            )
+        sizes = {"observation_size": math.prod(arena.observation_shape),
+                 "outputs": arena.actions.size}  # fmt: skip
+        network = network_of(policy, sizes)
+    if normalize is None:
+        normalize = not arena.known_scale
+    player.policy = Policy(
+        network, observation_space=arena.observation_space, action_space=arena.action_space,
+        normalize=flag("normalize", normalize), observation_shape=arena.observation_shape,
+        recurrent=recurrent,
+    )  # fmt: skip
+    return player
+
+
+def warm_up(player: Player, entropy: int, sigma: float | None) -> tuple[Progress, float]:
+    """Episodes of random actions: what observations are like, and sigma where it is not given."""
+    progress = Progress()
+    normalizer = player.policy.normalizer
+    if normalizer is None and sigma is not None:
+        return progress, sigma
+    generator = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(1,)))
+    seeds = [int(seed) for seed in generator.integers(0, 1 << 32, WARM_UP)]
+    played, observations = player.probe(seeds, generator)
+    progress.episodes, progress.steps = WARM_UP, int(played.lengths.sum())
+    if normalizer is not None:
+        size = math.prod(player.arena.observation_shape)
+        progress.moments = played.moments or RunningMoments.of_size(size)
+    if sigma is None:
+        changed = perturbed(player, observations, progress.moments, int(seeds[0]))
+        sigma = _solved(changed, OUTPUT_CHANGE)
+    return progress, sigma
+
+
+def _solved(changed: Callable[[float], float], wanted: float) -> float:
+    """The sigma at which ``changed(sigma)``, which grows, is as wanted; to one part in 100."""
+    low, high = math.log(1e-6), math.log(1e3)
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        if changed(math.exp(middle)) < wanted:
+            low = middle
+        else:
+            high = middle
+    return float(f"{math.exp(high):.3g}")
+
+
+def optimizer_of(
+    player: Player, sigma: float, num_directions: int | None, entropy: int,
+    given: dict[str, Any], own: list[str],
+) -> BGS:  # fmt: skip
+    """The core, set up for policies; ``own``: names of train()'s arguments, for messages."""
+    known = [n for n, p in inspect.signature(BGS).parameters.items() if p.kind == p.KEYWORD_ONLY]
+    if unknown := sorted(set(given) - set(known)):
+        known += own
+        wrong_type(unknown[0], "one of " + ", ".join(sorted(set(known))), given[unknown[0]])
+    made = {"optimizer": "sgd", **given}
+    rule = made["optimizer"]
+    if isinstance(rule, type) or (callable(rule) and not hasattr(rule, "step")):
+        made["optimizer"] = TorchOptimizer(rule)
+    elif rule == "sgd" and made.get("learning_rate") is None:
+        made["learning_rate"] = STEP * real("sigma", sigma, 0, open_low=True)
+    return BGS(
+        player.flat.to_numpy(), sigma, maximize=True, seed=entropy,
+        num_directions=NUM_DIRECTIONS if num_directions is None else num_directions,
+        layout=player.flat.layout, **made,
+    )  # fmt: skip
+
+
+def gains_of(player: Player, decay: float) -> FloatArray | None:
+    """How fast each number of the vector is pulled to one: gains of normalisation layers are."""
+    if not decay:
+        return None
+    kinds = (torch.nn.RMSNorm, torch.nn.LayerNorm, torch.nn.GroupNorm,
+             torch.nn.modules.batchnorm._BatchNorm)  # fmt: skip
+    modules = player.policy.network.named_modules()
+    names = {f"{name}.weight".lstrip(".") for name, module in modules if isinstance(module, kinds)}
+    layout = player.flat.layout
+    rates = np.zeros(layout.size)
+    for block in layout.blocks:
+        if block.name in names:
+            rates[block.where] = decay
+    if not rates.any():
+        wrong_value("gain_decay", "0, as no gain of a normalisation layer is trained", decay)
+    return rates
+
+
+def logger_of(log: Any) -> Callable[[dict[str, float]], object] | None:
+    """What is called with the numbers of each generation; a path is a folder for TensorBoard."""
+    if log is None or callable(log):
+        made: Callable[[dict[str, float]], object] | None = log
+        return made
+    if not isinstance(log, (str, os.PathLike)):
+        wrong_type("log", "a callable, or the path of a folder for TensorBoard", log)
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "log: a folder for TensorBoard needs: pip install tensorboard"
+        ) from error
+    writer = SummaryWriter(os.fspath(log))
+
+    def write(row: dict[str, float]) -> None:
+        for name, value in row.items():
+            if name not in ("generation", "episodes"):
+                writer.add_scalar(name, value, int(row["episodes"]))
+        writer.flush()
+
+    return write

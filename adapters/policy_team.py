@@ -1,0 +1,149 @@
+"""Who plays the blocks: this process, worker processes, an executor, or the ranks of a torch run.
+
+Whoever it is, every process ends with the same episodes in the same order, so that all of them
+can do the same update: only numbers of the size of the population cross the wire.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import torch.distributed as dist
+
+from bgs_opt.errors import ArgumentTypeError
+from bgs_opt.evaluation import Evaluator, Failure, Job, Stuck
+from bgs_opt.executors import evaluator_for
+from bgs_opt.interrupts import Interrupts
+from bgs_opt.raised import Raised
+
+from .gymnasium_episodes import Episodes
+from .policy_player import Block, Player
+
+__all__ = ["Ranks", "Team"]
+
+_LOOK_SECONDS = 1.0
+Result = Episodes | str
+"""Episodes of a block; or why it was given up."""
+
+
+class Ranks:
+    """The processes of ``torchrun`` or ``accelerate launch``, or this one alone.
+
+    A process group that exists is used; else, where the environment names several processes, one
+    is opened by gloo and closed at the end.
+    """
+
+    def __init__(self) -> None:
+        self.opened = False
+        if dist.is_available():
+            if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                dist.init_process_group("gloo")
+                self.opened = True
+            if dist.is_initialized():
+                self.rank, self.count = dist.get_rank(), dist.get_world_size()
+                return
+        self.rank, self.count = 0, 1
+
+    def gathered(self, mine: Any) -> list[Any]:
+        """What each rank brings, in their order."""
+        if self.count == 1:
+            return [mine]
+        every: list[Any] = [None] * self.count
+        dist.all_gather_object(every, mine)
+        return every
+
+    def from_first(self, value: Any) -> Any:
+        """What the first rank says."""
+        return self.gathered(value)[0]
+
+    def close(self) -> None:
+        """Close the process group, if it was opened here."""
+        if self.opened:
+            dist.destroy_process_group()
+
+
+class Team:
+    """Plays blocks; see :func:`bgs_opt.adapters.policy.train` for the arguments."""
+
+    def __init__(
+        self,
+        player: Player,
+        workers: int | Executor,
+        *,
+        timeout: float | None,
+        retries: int,
+        interrupts: Interrupts,
+    ) -> None:
+        self.player, self._interrupts = player, interrupts
+        elsewhere = isinstance(workers, Executor) or workers > 1 or timeout is not None
+        if elsewhere:
+            _check_pickles(player)
+        self.ranks = Ranks()
+        try:
+            self._evaluator: Evaluator = evaluator_for(
+                player,  # type: ignore[arg-type]
+                workers, vectorized=False, timeout=timeout, retries=retries,
+            )  # fmt: skip
+        except BaseException:
+            self.ranks.close()
+            raise
+
+    def play(self, blocks: Sequence[Block]) -> list[Result]:
+        """What came of each block; the same in every rank."""
+        rank, count = self.ranks.rank, self.ranks.count
+        try:
+            mine: Any = self._play_here({n: b for n, b in enumerate(blocks) if n % count == rank})
+        except Exception as error:
+            if count == 1:
+                raise
+            mine = Raised.of(error)
+        every: dict[int, Result] = {}
+        for share in self.ranks.gathered(mine):
+            if isinstance(share, Raised):
+                raise share.error()
+            every.update(share)
+        return [every[number] for number in range(len(blocks))]
+
+    def _play_here(self, blocks: dict[int, Block]) -> dict[int, Result]:
+        waiting, done = deque(blocks.items()), dict[int, Result]()
+        while len(done) < len(blocks):
+            jobs: list[Job] = []
+            while waiting and len(jobs) < self._evaluator.free():
+                number, block = waiting.popleft()
+                jobs.append(Job(number, block, 0))  # type: ignore[arg-type]
+            self._evaluator.submit(jobs)
+            with self._interrupts.allowed():
+                self._evaluator.wait(_LOOK_SECONDS)
+            try:
+                outcomes: list[Any] = self._evaluator.collect()
+            except Failure as failure:
+                raise failure.error from failure.error.__cause__
+            except Stuck:
+                for number in set(blocks) - set(done):
+                    done[number] = "nothing goes on in the executor"
+                break
+            for outcome in outcomes:
+                done[outcome.id] = outcome.lost if outcome.value is None else outcome.value
+        return done
+
+    def close(self) -> None:
+        """End the workers and free the environments."""
+        self._evaluator.close()
+        self.player.close()
+        self.ranks.close()
+
+
+def _check_pickles(player: Player) -> None:
+    for name, part in (("env", player.env), ("policy", player.policy)):
+        try:
+            pickle.dumps(part)
+        except Exception as error:
+            raise ArgumentTypeError(
+                f"{name}: expected what can be sent to worker processes (a registered name, or a "
+                f"class or function at the top level of a module); it does not pickle ({error})"
+            ) from error

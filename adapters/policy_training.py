@@ -1,0 +1,211 @@
+"""The loop of train(): ask, play, tell, normalise, evaluate.
+
+BGS.ask -> blocks -> Team -> BGS.tell -> moments -> hooks -> evaluation -> log
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bgs_opt import BGS
+from bgs_opt.errors import WorkerLostWarning
+from bgs_opt.normalization import RunningMoments
+from bgs_opt.protocols import FloatArray
+from bgs_opt.validation import integer
+
+from .gymnasium_episodes import Episodes
+from .policy_player import Block, blocks_of
+from .policy_team import Team
+
+__all__ = ["COLUMNS", "Evaluation", "Hooks", "Progress", "Training"]
+
+COLUMNS = (
+    "generation", "episodes", "steps", "mean_return", "best_return", "sigma", "evaluation",
+    "seconds",
+)  # fmt: skip
+_EVALUATION_SEED = 0xE7A1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes that say how good the policy is, apart from those it learns by.
+
+    Parameters
+    ----------
+    every : int
+        Generations between two evaluations; 0: only at the end.
+    episodes : int
+        Episodes of each, the same ones every time, with the most likely actions.
+    """
+
+    every: int = 4
+    episodes: int = 10
+
+    def __post_init__(self) -> None:
+        integer("every", self.every, 0)
+        integer("episodes", self.episodes, 1)
+
+
+@dataclass
+class Progress:
+    """What changes in a run beside the optimizer; every number of it is in the checkpoint."""
+
+    moments: RunningMoments | None = None
+    episodes: int = 0
+    steps: int = 0
+    evaluation_episodes: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf  # mean return of the best evaluation
+    best_vector: FloatArray | None = None
+    best_moments: RunningMoments | None = None
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The caller's part in the loop."""
+
+    after_step: Callable[[Any], object] | None = None
+    log: Callable[[dict[str, float]], object] | None = None
+    average_every: int = 0
+    gains: FloatArray | None = None  # where the center is pulled to one, and how fast
+
+
+@dataclass
+class Training:
+    """A run, ready to take its next generation."""
+
+    opt: BGS
+    team: Team
+    evaluation: Evaluation
+    hooks: Hooks
+    progress: Progress
+    lanes: int
+
+    # ---- one generation
+
+    def generation(self) -> None:
+        """Ask, play, tell, and let the hooks see it."""
+        began, progress = time.monotonic(), self.progress
+        number = self.opt.generation
+        candidates = self.opt.ask()
+        blocks = list(blocks_of(candidates, self.lanes, progress.moments))
+        played = self.team.play(blocks)
+        values = np.full(len(candidates), np.nan)
+        lost = np.zeros(len(candidates), bool)
+        returns = []
+        for block, (result, start) in enumerate(zip(played, _starts(blocks), strict=True)):
+            where = slice(start, start + len(blocks[block].seeds))
+            if isinstance(result, str):
+                lost[where] = True
+                warnings.warn(
+                    f"a block of {len(blocks[block].seeds)} episodes was given up: {result}",
+                    WorkerLostWarning, stacklevel=2,
+                )  # fmt: skip
+                continue
+            values[where] = result.shaped
+            returns.append(result.returns)
+            self._count(result)
+        self.opt.tell(candidates[~lost], values[~lost])
+        if lost.any():
+            self.opt.discard(candidates[lost])
+        self._after(number)
+        told = np.concatenate(returns) if returns else np.array([np.nan])
+        finite = told[np.isfinite(told)]
+        progress.rows.append((
+            number, progress.episodes, progress.steps,
+            float(finite.mean()) if finite.size else math.nan,
+            float(finite.max()) if finite.size else math.nan,
+            self.opt.sigma, math.nan, 0.0,
+        ))  # fmt: skip
+        progress.seconds += time.monotonic() - began
+
+    def _count(self, played: Episodes) -> None:
+        self.progress.episodes += len(played.returns)
+        self.progress.steps += int(played.lengths.sum())
+        if self.progress.moments is not None and played.moments is not None:
+            self.progress.moments = self.progress.moments.merged(played.moments)
+
+    def _after(self, number: int) -> None:
+        """What happens to the center beside the step of the method."""
+        hooks, opt = self.hooks, self.opt
+        if hooks.average_every and (number + 1) % hooks.average_every == 0:
+            opt.move_to(opt.average)
+        if hooks.gains is not None:
+            opt.move_to(opt.center + hooks.gains * (1 - opt.center))
+        if hooks.after_step is not None:
+            flat = self.team.player.flat
+            flat.from_numpy(opt.center)
+            hooks.after_step(flat.module)
+            changed = flat.to_numpy().astype(opt.center.dtype)
+            if not np.array_equal(changed, opt.center):
+                opt.move_to(changed)
+
+    # ---- how good it is
+
+    def evaluate(self) -> float:
+        """Mean return of the center, or of its average; the best one is remembered."""
+        began, progress = time.monotonic(), self.progress
+        vector = np.array(self.opt.average)
+        count = self.evaluation.episodes
+        seeds = [int(s) for s in np.random.SeedSequence(_EVALUATION_SEED).generate_state(count)]
+        members = np.broadcast_to(vector, (count, len(vector)))
+        blocks = [
+            Block(members[at : at + self.lanes], tuple(seeds[at : at + self.lanes]),
+                  progress.moments, observe=False, greedy=True)
+            for at in range(0, count, self.lanes)
+        ]  # fmt: skip
+        results = [r for r in self.team.play(blocks) if not isinstance(r, str)]
+        progress.evaluation_episodes += count
+        value = (
+            float(np.mean(np.concatenate([r.returns for r in results]))) if results else -math.inf
+        )
+        if progress.best_vector is None or value >= progress.best:
+            progress.best = value
+            progress.best_vector, progress.best_moments = vector, progress.moments
+        if progress.rows:
+            row = progress.rows[-1]
+            progress.rows[-1] = (*row[:-2], value, row[-1])
+        progress.seconds += time.monotonic() - began
+        return value
+
+    def is_due(self) -> bool:
+        """Whether this generation is one after which there is an evaluation."""
+        every = self.evaluation.every
+        return every > 0 and self.opt.generation % every == 0
+
+    def is_unevaluated(self) -> bool:
+        """Whether the center moved since it was evaluated."""
+        rows = self.progress.rows
+        return not rows or not math.isfinite(rows[-1][COLUMNS.index("evaluation")])
+
+    def note(self) -> bool:
+        """Tell the logger of the last generation; True if it wants to stop."""
+        progress = self.progress
+        progress.rows[-1] = (*progress.rows[-1][:-1], progress.seconds)
+        if self.team.ranks.rank or self.hooks.log is None:
+            return False
+        row = zip(COLUMNS, progress.rows[-1], strict=True)
+        return self.hooks.log({n: value for n, value in row if math.isfinite(value)}) is True
+
+    def settle(self) -> None:
+        """Put the best policy that was evaluated into the module."""
+        vector, moments = self.progress.best_vector, self.progress.best_moments
+        if vector is None:
+            vector, moments = self.opt.average, self.progress.moments
+        player = self.team.player
+        player.flat.from_numpy(vector)
+        if player.policy.normalizer is not None and moments is not None:
+            player.policy.normalizer.load(moments)
+
+
+def _starts(blocks: list[Block]) -> list[int]:
+    sizes = [len(block.seeds) for block in blocks]
+    return [0, *np.cumsum(sizes)[:-1].tolist()]
