@@ -13,6 +13,7 @@ gymnasium's, older gym's, and plain objects: ``reset`` gives an observation, or 
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from bgs_opt.validation import describe, wrong_type
 
 from .gymnasium_spaces import observed
 
-__all__ = ["Environment", "Maker", "choices", "makers_of"]
+__all__ = ["Environment", "Maker", "choices", "makers_of", "named_environment"]
 
 Maker = Callable[[], Any]
 
@@ -153,6 +154,20 @@ def _maker(env: Any) -> Maker:
         "list of them",
         env,
     )
+
+
+def named_environment(env: Any) -> dict[str, Any] | None:
+    """Name and arguments of a registered environment, if JSON can say them; else None."""
+    maker = _maker(env) if not isinstance(env, (list, tuple)) else None
+    if not isinstance(maker, _Made):
+        return None
+    spec = gymnasium.spec(maker.spec) if isinstance(maker.spec, str) else maker.spec
+    kwargs = {name: value for name, value in spec.kwargs.items() if name != "render_mode"}
+    try:
+        json.dumps(kwargs)
+    except (TypeError, ValueError):
+        return None
+    return {"id": spec.id, "kwargs": kwargs}
 
 
 def _spec_of(env: gymnasium.Env[Any, Any]) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +100,7 @@ def train(
     evaluation: Evaluation | None = None,
     normalize: bool | None = None,
     recurrent: bool | None = None,
+    policy_options: Mapping[str, Any] | None = None,
     include: Names = None,
     exclude: Names = None,
     workers: int | Executor = 1,
@@ -147,6 +148,8 @@ def train(
     recurrent : bool, optional
         Whether the policy takes and returns a hidden state; see
         :class:`bgs_opt.adapters.policy_module.Policy`.
+    policy_options : mapping, optional
+        Further arguments of a policy that is named.
     include, exclude : str or iterable of str, optional
         Parameters to train; see :class:`bgs_opt.adapters.torch.FlatParameters`.
     workers : int or concurrent.futures.Executor
@@ -198,7 +201,9 @@ def train(
     path = checkpoint_of(checkpoint, flag("resume", resume))
     real("checkpoint_seconds", checkpoint_seconds, 0)
     rollout = resolved(rollout or Rollout(), num_directions)
-    player = player_of(policy, env, rollout, normalize, recurrent, include, exclude, compile)
+    player = player_of(
+        policy, env, rollout, normalize, recurrent, include, exclude, compile, policy_options
+    )
     player.policy.to(device)
     hooks = Hooks(after_step, logger_of(log), integer("average_every", average_every, 0),
                   gains_of(player, real("gain_decay", gain_decay, 0, 1)))  # fmt: skip

@@ -75,6 +75,11 @@ class Policy(nn.Module):
     recurrent : bool, optional
         By default what ``network.recurrent`` says, else False.
 
+    Attributes
+    ----------
+    env : dict or None
+        ``id`` and ``kwargs`` of the registered environment that it was trained in.
+
     Examples
     --------
     >>> policy = Policy(nn.Linear(2, 3), action_space=spaces.Discrete(3), observation_shape=(2,))
@@ -102,6 +107,7 @@ class Policy(nn.Module):
         self.observation_shape = tuple(shape)
         self.recurrent = bool(getattr(network, "recurrent", False)
                               if recurrent is None else recurrent)  # fmt: skip
+        self.env: dict[str, Any] | None = None
         self._hidden: Any = None
 
     def reset(self) -> None:
@@ -148,6 +154,7 @@ class Policy(nn.Module):
             "observation_space": _described(self.observation_space),
             "action_space": _described(self.action_space),
             "recurrent": self.recurrent,
+            "env": self.env,
         }
 
     @classmethod
@@ -162,7 +169,7 @@ class Policy(nn.Module):
                     f"{', '.join(NETWORKS)}; got None"
                 )
             network = network_of(description["network"], description["config"])
-        return cls(
+        made = cls(
             network,
             observation_space=_space(description["observation_space"]),
             action_space=_space(description["action_space"]),
@@ -170,6 +177,8 @@ class Policy(nn.Module):
             observation_shape=description["observation_shape"],
             recurrent=description["recurrent"],
         )
+        made.env = description["env"]
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file: ``.safetensors`` (needs that package), or any other by torch.save.

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from bgs_opt.normalization import RunningMoments
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import flag, real, wrong_type, wrong_value
 
+from .gymnasium_environments import named_environment
 from .gymnasium_episodes import Rollout
 from .policy_module import Policy
 from .policy_networks import NETWORKS, network_of
@@ -47,7 +48,7 @@ def resolved(rollout: Rollout, num_directions: int | None) -> Rollout:
 
 def player_of(
     policy: Any, env: Any, rollout: Rollout, normalize: bool | None, recurrent: bool | None,
-    include: Names, exclude: Names, compile: bool,
+    include: Names, exclude: Names, compile: bool, options: Mapping[str, Any] | None,
 ) -> Player:  # fmt: skip
     """The policy, made to fit its environment, and what plays it."""
     network = torch.nn.Module() if isinstance(policy, str) else policy
@@ -64,7 +65,9 @@ def player_of(
             )
         sizes = {"observation_size": math.prod(arena.observation_shape),
                  "outputs": arena.actions.size}  # fmt: skip
-        network = network_of(policy, sizes)
+        network = network_of(policy, {**sizes, **(options or {})})
+    elif options:
+        wrong_value("policy_options", "None with a module of yours", options)
     if normalize is None:
         normalize = not arena.known_scale
     player.policy = Policy(
@@ -72,6 +75,7 @@ def player_of(
         normalize=flag("normalize", normalize), observation_shape=arena.observation_shape,
         recurrent=recurrent,
     )  # fmt: skip
+    player.policy.env = named_environment(env)
     return player
 
 

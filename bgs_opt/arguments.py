@@ -18,31 +18,32 @@ from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import integer
 
-__all__ = ["check", "flagged", "keywords", "parse", "start"]
+__all__ = ["Parser", "check", "flagged", "keywords", "parse", "start", "whole"]
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """An int, also one that is written as 1e6."""
     value = float(text)
     if not value.is_integer():
         raise ValueError
     return int(text) if text.lstrip("+-").isdigit() else int(value)
 
 
-_whole.__name__ = "whole number"
+whole.__name__ = "whole number"
 
 # Option, type (None: a switch), name of its value, help. What minimize() takes has its name.
 _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
     ("--command", str, "'PROG {}'", "minimize the last number that a program prints; {} stands "
      "for the parameters, {file} for a file of them, {seed} for a seed; without any, they go to "
      "stdin, one a line"),
-    ("--dim", _whole, "D", "number of parameters; starts in the middle of the bounds, or at 0"),
+    ("--dim", whole, "D", "number of parameters; starts in the middle of the bounds, or at 0"),
     ("--x0", str, "X", "start: 0.5,1,2 or @FILE (.npy or text); with --dim one number for all"),
     ("--sigma", float, "S", "start size of the perturbations"),
     ("--bounds", str, "LOW,HIGH", "for all parameters, or one pair each: 'l1,h1;l2,h2' or @FILE "
      "with two columns; inf and -inf for open sides"),
-    ("--budget", _whole, "N", "evaluations in all (default: 400 a parameter)"),
-    ("--workers", _whole, "N", "evaluations at a time, in processes"),
-    ("--seed", _whole, "N", "the same seed gives the same result"),
+    ("--budget", whole, "N", "evaluations in all (default: 400 a parameter)"),
+    ("--workers", whole, "N", "evaluations at a time, in processes"),
+    ("--seed", whole, "N", "the same seed gives the same result"),
     ("--maximize", None, "", "larger values are better"),
     ("--noisy", None, "", "values of one point differ (default: found out)"),
     ("--no-noise", None, "", "values of one point are equal"),
@@ -50,10 +51,10 @@ _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
     ("--checkpoint-seconds", float, "S", "how often it is written (default: 30)"),
     ("--resume", None, "", "go on with the run in the checkpoint if it exists"),
     ("--timeout", float, "S", "seconds an evaluation may take; it is killed then"),
-    ("--retries", _whole, "N", "how often a killed evaluation is tried again (default: 1)"),
+    ("--retries", whole, "N", "how often a killed evaluation is tried again (default: 1)"),
     ("--strict", None, "", "with --command: a program that fails ends the run"),
     ("--max-time", float, "S", "seconds the run may take"),
-    ("--maxiter", _whole, "N", "generations the run may take"),
+    ("--maxiter", whole, "N", "generations the run may take"),
     ("--target", float, "V", "stop at a value this good"),
     ("--tol", float, "T", "stop when sigma and the steps are smaller"),
     ("--optimizer", str, "NAME", "auto (default), clipup, adam or sgd"),
@@ -85,8 +86,17 @@ _DESCRIPTION = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
+_ELSEWHERE = {
+    "train": "train a policy in an environment (needs torch and gymnasium)",
+    "play": "play episodes of a trained policy",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises ArgumentValueError instead of leaving the process."""
+
     def error(self, message: str) -> NoReturn:
+        """See argparse."""
         raise ArgumentValueError(f"{message} (see {self.prog} --help)")
 
 
@@ -100,7 +110,7 @@ def parse(words: Sequence[str], version: str) -> argparse.Namespace:
     SystemExit
         After --help or --version was printed.
     """
-    parser = _Parser(prog="bgs-opt", description=_DESCRIPTION)
+    parser = Parser(prog="bgs-opt", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"bgs-opt {version}")
     commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
     run = commands.add_parser(
@@ -117,6 +127,8 @@ def parse(words: Sequence[str], version: str) -> argparse.Namespace:
     show.add_argument("--json", action="store_true", help="as one JSON object")
     draw = commands.add_parser("plot", help="draw the run that a checkpoint holds")
     draw.add_argument("-o", "--output", required=True, metavar="PICTURE", help=".png, .pdf, .svg")
+    for name, text in _ELSEWHERE.items():  # listed here, parsed there
+        commands.add_parser(name, help=text)
     for command in (show, draw):
         command.add_argument("checkpoint", metavar="CHECKPOINT")
     return parser.parse_args(_joined(words))

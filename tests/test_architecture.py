@@ -58,6 +58,7 @@ LAYERS = (
     {"minimization"},
     {"plots"},
     {"arguments", "objectives"},
+    {"console"},
     {"__init__"},
     {"cli"},
     {"__main__"},
@@ -84,9 +85,12 @@ ADAPTERS = {
     "nevergrad": {"nevergrad"},
     "nevergrad_run": {"nevergrad"},
     "policy": {"torch"},
+    "policy_arguments": set(),
+    "policy_cli": {"gymnasium"},
     "policy_keeping": {"torch"},
     "policy_module": {"gymnasium", "safetensors", "torch"},
     "policy_networks": {"torch"},
+    "policy_pictures": {"PIL", "matplotlib"},
     "policy_player": {"torch"},
     "policy_run": {"tqdm"},
     "policy_setup": {"torch"},
@@ -173,7 +177,7 @@ def own_import_is_allowed(module: str, target: str) -> bool:
             return name in MAY_IMPORT_ADAPTERS
         return name != "__init__" and target not in {"bgs_opt.cli", "bgs_opt.__main__"}
     if to_adapter:
-        return False
+        return (module, target) == ("bgs_opt.cli", "bgs_opt.adapters.policy_cli")
     used = "__init__" if target == "bgs_opt" else target.split(".")[1]
     return LEVEL.get(used, len(LAYERS)) < LEVEL.get(name, -1)
 

@@ -1,0 +1,173 @@
+"""The words of ``bgs-opt train`` and ``bgs-opt play``, and what they mean as arguments."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bgs_opt import Options
+from bgs_opt.arguments import Parser, whole
+from bgs_opt.console import check_picture
+from bgs_opt.errors import ArgumentValueError
+
+from .gymnasium_episodes import Rollout
+from .policy_networks import NETWORKS
+from .policy_training import Evaluation
+
+__all__ = ["check", "check_video", "flagged", "keywords", "pairs", "parse"]
+
+# Option, type (None: a switch), name of its value, argument of train() or group, help.
+_TRAIN: tuple[tuple[str, Any, str, str], ...] = (
+    ("--env-option", str, "NAME=VALUE", "argument of the environment; may be repeated"),
+    ("--policy", str, "KIND", f"{', '.join(NETWORKS)} (default: linear)"),
+    ("--policy-option", str, "NAME=VALUE", "argument of the policy, as hidden=[64,64] of mlp or "
+     "memory=True of actor; may be repeated"),
+    ("--generations", whole, "N", "updates (default: 100, where nothing else ends the training)"),
+    ("--episodes", whole, "N", "training episodes"),
+    ("--max-time", float, "S", "seconds"),
+    ("--target", float, "V", "stop when an evaluation has this mean return"),
+    ("--directions", whole, "N", "pairs of episodes in a generation (default: 8)"),
+    ("--top-k", whole, "K", "directions that are kept (default: half of them)"),
+    ("--sigma", float, "S", "size of the perturbations (default: found)"),
+    ("--learning-rate", float, "R", "step size (default: 0.7 sigma)"),
+    ("--optimizer", str, "NAME", "sgd (default), clipup or adam"),
+    ("--selection", str, "KEY", "difference or max"),
+    ("--repeats", whole, "N", "episodes of each end of a pair"),
+    ("--option", str, "NAME=VALUE", "any other argument of bgs_opt.BGS or bgs_opt.Options; may "
+     "be repeated"),
+    ("--seed", whole, "N", "the same seed gives the same policy, for any number of workers"),
+    ("--normalize", None, "", "normalise observations (default: where their size is not known)"),
+    ("--no-normalize", None, "", "take observations as they are"),
+    ("--max-steps", whole, "N", "longest episode"),
+    ("--reward-shift", float, "V", "subtracted from each reward in training"),
+    ("--sample-actions", None, "", "draw actions in training"),
+    ("--lanes", whole, "N", "episodes played in step (default: a quarter of a generation)"),
+    ("--workers", whole, "N", "processes"),
+    ("--timeout", float, "S", "seconds that the episodes of a worker's turn may take"),
+    ("--device", str, "NAME", "where the policy acts, as cuda"),
+    ("--compile", None, "", "compile the policy by torch.compile"),
+    ("--evaluate-every", whole, "N", "generations between evaluations (default: 4)"),
+    ("--evaluation-episodes", whole, "N", "episodes of an evaluation (default: 10)"),
+    ("--checkpoint", str, "FILE", "file that the training is kept in"),
+    ("--checkpoint-seconds", float, "S", "how often it is written (default: 30)"),
+    ("--resume", None, "", "go on with the training in the checkpoint if it exists"),
+    ("--output", str, "FILE", "write the policy: .safetensors or .pt"),
+    ("--plot", str, "PICTURE", "draw the learning curve: .png, .pdf, .svg"),
+    ("--video", str, "FILE.gif", "film an episode of the policy"),
+    ("--log", str, "FOLDER", "for TensorBoard"),
+    ("--json", None, "", "one JSON object on stdout and nothing else"),
+    ("--progress", None, "", "show a progress bar (default: on a terminal)"),
+    ("--quiet", None, "", "no bar, no warnings, no table"),
+    ("--traceback", None, "", "show where an error came from"),
+)  # fmt: skip
+_PASSED = (
+    "generations", "episodes", "max_time", "target", "top_k", "sigma", "learning_rate",
+    "optimizer", "selection", "seed", "workers", "timeout", "device", "compile", "checkpoint",
+    "checkpoint_seconds", "resume", "log",
+)  # fmt: skip
+_ROLLOUT = ("max_steps", "reward_shift", "sample_actions", "lanes")
+_RENAMED = {"num_directions": "directions", "every": "evaluate_every"}
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words after ``bgs-opt``; see :func:`bgs_opt.arguments.parse`."""
+    parser = Parser(prog="bgs-opt")
+    commands = parser.add_subparsers(dest="what", required=True)
+    run = commands.add_parser("train", allow_abbrev=False)
+    run.add_argument("env", metavar="ENV_ID", help="registered name, such as CartPole-v1")
+    for flag, kind, name, text in _TRAIN:
+        if kind is None:
+            run.add_argument(flag, action="store_true", default=None, help=text)
+        else:
+            many = flag.endswith("option")
+            run.add_argument(flag, type=kind, metavar=name, help=text,
+                             action="append" if many else "store")  # fmt: skip
+    show = commands.add_parser("play", allow_abbrev=False)
+    show.add_argument("checkpoint", metavar="FILE", help="of train --checkpoint or --output")
+    show.add_argument("--env", metavar="ENV_ID", help="default: that it was trained in")
+    show.add_argument("--env-option", metavar="NAME=VALUE", action="append")
+    show.add_argument("--episodes", type=whole, metavar="N", default=10, help="default: 10")
+    show.add_argument("--seed", type=whole, metavar="N", default=0, help="of the first episode")
+    show.add_argument("--max-steps", type=whole, metavar="N", help="longest episode")
+    show.add_argument("--video", metavar="FILE.gif", help="film the first episode")
+    show.add_argument("--json", action="store_true", help="as one JSON object")
+    show.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser.parse_args(list(words))
+
+
+def flagged(text: str) -> str:
+    """A message about arguments, with the names that they have on the command line."""
+    flags = {flag[2:].replace("-", "_"): flag for flag, *_ in _TRAIN}
+    names, colon, rest = text.partition(": ")
+    known = [_RENAMED.get(name, name) for name in names.split(", ")]
+    return ", ".join(flags.get(name, name) for name in known) + colon + rest
+
+
+def pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
+    """NAME=VALUE, with values as Python writes them, or words."""
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ArgumentValueError(f"{option}: expected NAME=VALUE; got {text!r}")
+        found[name] = value
+        with contextlib.suppress(ValueError, SyntaxError):
+            found[name] = ast.literal_eval(value)
+    return found
+
+
+def keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of train() that were given."""
+    given = {name: getattr(args, name) for name in _PASSED if getattr(args, name) is not None}
+    given["rollout"] = Rollout(**{n: getattr(args, n) for n in _ROLLOUT
+                                  if getattr(args, n) is not None})  # fmt: skip
+    if args.normalize or args.no_normalize:
+        given["normalize"] = bool(args.normalize)
+    counts = {"every": args.evaluate_every, "episodes": args.evaluation_episodes}
+    given["evaluation"] = Evaluation(**{n: c for n, c in counts.items() if c is not None})
+    if args.directions is not None:
+        given["num_directions"] = args.directions
+    names = {field.name for field in dataclasses.fields(Options)}
+    further = pairs("--option", args.option)
+    options = {name: value for name, value in further.items() if name in names}
+    given |= {name: value for name, value in further.items() if name not in names}
+    if args.repeats is not None:
+        options["repeats"] = args.repeats
+    given["options"] = Options(**options)
+    given["policy_options"] = pairs("--policy-option", args.policy_option)
+    return given
+
+
+def check(args: argparse.Namespace) -> None:
+    """Find, before hours of work, what would stop it after them."""
+    if args.normalize and args.no_normalize:
+        raise ArgumentValueError("--normalize: expected it without --no-normalize; got both")
+    if args.policy is not None and args.policy not in NETWORKS:
+        raise ArgumentValueError(
+            f"--policy: expected one of {', '.join(NETWORKS)}; got {args.policy!r}"
+        )
+    if args.plot:
+        check_picture("--plot", args.plot)
+    check_video(args.video)
+    for name in ("checkpoint", "output"):
+        path = getattr(args, name)
+        if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise ArgumentValueError(
+                f"--{name}: expected a file in a folder that exists; got {path!r}"
+            )
+    if args.checkpoint and not args.resume and Path(args.checkpoint).exists():
+        raise ArgumentValueError(
+            f"--checkpoint: {args.checkpoint} exists; add --resume to go on with it, or give "
+            "another path"
+        )
+
+
+def check_video(path: str | None) -> None:
+    """See that a film can be written there."""
+    if path is not None and not (path.endswith(".gif") and Path(path).absolute().parent.is_dir()):
+        raise ArgumentValueError(f"--video: expected a .gif in a folder that exists; got {path!r}")

@@ -1,0 +1,154 @@
+"""``bgs-opt train ENV_ID`` and ``bgs-opt play CHECKPOINT``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from bgs_opt.console import (
+    explained,
+    fail,
+    our_warnings,
+    plain,
+    signals,
+    stdout_to_stderr,
+    table,
+)
+from bgs_opt.errors import ArgumentValueError
+
+from .gymnasium_environments import Environment
+from .policy import Policy, TrainResult, train
+from .policy_arguments import check, check_video, flagged, keywords, pairs, parse
+from .policy_pictures import film, plot_training
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str]) -> int:
+    """Run ``train`` or ``play``; return the exit code as :func:`bgs_opt.cli.main` does."""
+    try:
+        args = parse(words)
+    except SystemExit:
+        return 0  # after --help
+    except ArgumentValueError as error:
+        return fail(*explained(error, flagged))
+    try:
+        return (_train if args.what == "train" else _play)(args)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if args.traceback:
+            traceback.print_exception(error)
+        if isinstance(error, (gymnasium.error.Error, ImportError)):
+            return fail(2, str(error))
+        return fail(*explained(error, flagged))
+
+
+def _spec(env: str, options: dict[str, Any]) -> Any:
+    """A registered environment with its arguments."""
+    spec = gymnasium.spec(env)
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, **options})
+
+
+def _train(args: argparse.Namespace) -> int:
+    check(args)
+    spec = _spec(args.env, pairs("--env-option", args.env_option))
+    policy = args.policy or "linear"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals())
+        stack.enter_context(our_warnings(args.quiet))
+        if args.json:
+            stack.enter_context(stdout_to_stderr())
+        shown = not args.quiet and (args.progress or sys.stderr.isatty())
+        result = train(policy, spec, progress=bool(shown), **keywords(args))
+        if args.output:
+            result.policy.save(args.output)
+        if args.plot:
+            plot_training(result.history, args.plot, f"{args.env}, {policy} policy")
+        if args.video:
+            _film(result.policy, spec, args)
+    _report(args, result)
+    if result.success:
+        return 0
+    how = (f"the same command with --resume goes on from {args.checkpoint}" if args.checkpoint
+           else "with --checkpoint FILE the training could be resumed")  # fmt: skip
+    return fail(1, f"{result.message}; {how}")
+
+
+def _film(policy: Policy, spec: Any, args: argparse.Namespace) -> None:
+    with contextlib.closing(gymnasium.make(spec, render_mode="rgb_array")) as env:
+        film(policy, env, args.video, seed=getattr(args, "seed", None) or 0,
+             max_steps=args.max_steps or 1000)  # fmt: skip
+
+
+def _report(args: argparse.Namespace, result: TrainResult) -> None:
+    files = {name: getattr(args, name) for name in ("checkpoint", "output", "plot", "video")}
+    facts = {
+        "status": result.message,
+        "evaluation": result.evaluation,
+        "generations": result.generations,
+        "episodes": result.episodes,
+        "steps": result.steps,
+        "sigma": result.sigma,
+    }
+    if args.json:
+        facts |= {"success": result.success, "reason": result.reason, **files}
+        print(json.dumps(plain(facts), allow_nan=False))
+    elif not args.quiet:
+        table({**facts, **{name: path for name, path in files.items() if path}})
+
+
+# ---- play
+
+
+def _play(args: argparse.Namespace) -> int:
+    if not Path(args.checkpoint).is_file():
+        raise ArgumentValueError(
+            f"FILE: expected what train --checkpoint or --output wrote; got {args.checkpoint!r}"
+        )
+    check_video(args.video)
+    policy = Policy.load(args.checkpoint)
+    options = pairs("--env-option", args.env_option)
+    if args.env is None:
+        if policy.env is None:
+            raise ArgumentValueError("--env: expected the environment, as the file names none")
+        name, known = policy.env["id"], policy.env["kwargs"]
+        if ":" in name:  # names a module to import, which a file must not
+            raise ArgumentValueError(f"--env: expected it, as the file names {name!r}")
+        spec = _spec(name, {**known, **options})
+    else:
+        spec = _spec(args.env, options)
+    returns, lengths = [], []
+    with contextlib.closing(gymnasium.make(spec)) as env:
+        environment = Environment(env)
+        for number in range(args.episodes):
+            policy.reset()
+            observation, total, step, over = environment.reset(args.seed + number), 0.0, 0, False
+            while not over and step != args.max_steps:
+                observation, reward, over = environment.step(policy(observation))
+                total, step = total + reward, step + 1
+            returns.append(total)
+            lengths.append(step)
+    if args.video:
+        _film(policy, spec, args)
+    facts = {
+        "mean return": float(np.mean(returns)),
+        "deviation": float(np.std(returns)),
+        "worst": min(returns),
+        "best": max(returns),
+        "mean length": float(np.mean(lengths)),
+        "episodes": args.episodes,
+    }
+    if args.json:
+        print(json.dumps(plain({**facts, "returns": returns, "video": args.video})))
+    else:
+        table({**facts, **({"video": args.video} if args.video else {})})
+    return 0
