@@ -72,12 +72,15 @@ class Episodes:
         Steps.
     moments : RunningMoments or None
         Of the observations that were acted on, if they were asked for.
+    observations : ndarray or None
+        Themselves, of episodes that are played for them alone.
     """
 
     returns: FloatArray
     shaped: FloatArray
     lengths: IntArray
     moments: RunningMoments | None
+    observations: FloatArray | None = None
 
 
 class Tally:

@@ -26,14 +26,14 @@ from bgs_opt.streams import entropy_of
 from bgs_opt.validation import flag, integer, real
 
 from .gymnasium_episodes import Rollout
-from .policy_keeping import kept_sigma
+from .policy_keeping import restore
 from .policy_keeping import resume as resume_run
 from .policy_module import Normalizer, Policy
 from .policy_networks import MLP, Actor, Linear
 from .policy_run import MESSAGES, Keeper, bar_of, limits_of, run
 from .policy_setup import gains_of, logger_of, optimizer_of, player_of, resolved, warm_up
-from .policy_team import Team
-from .policy_training import COLUMNS, Evaluation, Hooks, Progress, Training
+from .policy_team import Ranks, Team
+from .policy_training import COLUMNS, Evaluation, Hooks, Training
 from .torch import Names
 from .torch_optimizer import TorchOptimizer
 
@@ -201,37 +201,32 @@ def train(
     path = checkpoint_of(checkpoint, flag("resume", resume))
     real("checkpoint_seconds", checkpoint_seconds, 0)
     rollout = resolved(rollout or Rollout(), num_directions)
-    player = player_of(
-        policy, env, rollout, normalize, recurrent, include, exclude, compile, policy_options
-    )
-    player.policy.to(device)
-    hooks = Hooks(after_step, logger_of(log), integer("average_every", average_every, 0),
-                  gains_of(player, real("gain_decay", gain_decay, 0, 1)))  # fmt: skip
-    kept = None if path is None or not path.exists() else path
     own = [n for n, p in inspect.signature(train).parameters.items() if p.kind == p.KEYWORD_ONLY]
-    with Interrupts() as interrupts:
-        team = Team(player, workers, timeout=timeout, retries=integer("retries", retries, 0),
-                    interrupts=interrupts)  # fmt: skip
-        try:
-            entropy = team.ranks.from_first(entropy_of(seed))
-            if kept is not None:
-                state, found = Progress(), sigma or kept_sigma(kept)
+    with Interrupts() as interrupts, Ranks() as ranks:
+        entropy = ranks.from_first(entropy_of(seed))
+        player = player_of(policy, env, rollout, normalize, recurrent, include, exclude, compile,
+                           policy_options, entropy)  # fmt: skip
+        player.policy.to(device)
+        hooks = Hooks(after_step, logger_of(log), integer("average_every", average_every, 0),
+                      gains_of(player, real("gain_decay", gain_decay, 0, 1)))  # fmt: skip
+        kept = restore(player, path) if path is not None and path.exists() else None
+        with Team(player, workers, ranks, timeout=timeout, interrupts=interrupts,
+                  retries=integer("retries", retries, 0)) as team:  # fmt: skip
+            if kept is None:
+                state, found = warm_up(team, entropy, sigma)
             else:
-                state, found = warm_up(player, entropy, sigma)
+                state, found = kept[1], sigma or kept[0].start_sigma
             opt = optimizer_of(player, found, num_directions, entropy, bgs_options, own)
             training = Training(
                 opt, team, evaluation or Evaluation(), hooks, state, rollout.lanes or 1
             )
             if kept is not None:
-                resume_run(training, kept, seeded=seed is not None)
+                resume_run(training, kept[0], kept[2], seeded=seed is not None)
             keeper = Keeper(training, path, checkpoint_seconds)
-            with bar_of(
-                flag("progress", progress) and not team.ranks.rank, limits, training
-            ) as bar:
+            shown = flag("progress", progress) and ranks.rank == 0
+            with bar_of(shown, limits, training) as bar:
                 reason = run(training, limits, keeper, bar)
             return _result(training, reason)
-        finally:
-            team.close()
 
 
 def _result(training: Training, reason: str) -> TrainResult:

@@ -17,14 +17,16 @@ import torch
 
 from bgs_opt import BGS, checkpoint
 from bgs_opt.atomic import replaced
+from bgs_opt.config import Config
 from bgs_opt.errors import ArgumentValueError, CheckpointError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.optimizers import SGD
 
+from .policy_player import Player
 from .policy_training import COLUMNS, Progress, Training
 from .torch_optimizer import TorchOptimizer
 
-__all__ = ["kept_sigma", "resume", "save"]
+__all__ = ["restore", "resume", "save"]
 
 
 def save(training: Training, path: Path) -> None:
@@ -42,10 +44,7 @@ def save(training: Training, path: Path) -> None:
             state = {key: torch.from_numpy(np.array(v)) for key, v in moments.state().items()}
             arrays |= {f"{name}.{key}": value for key, value in state.items()}
     run = io.BytesIO()
-    config = training.opt._config
-    if isinstance(config.optimizer, TorchOptimizer):  # its own part is in the state
-        config = dataclasses.replace(config, optimizer=SGD())
-    checkpoint.dump(run, config, training.opt._state)
+    checkpoint.dump(run, _plain(training.opt._config), training.opt._state)
     with replaced(path) as file:
         torch.save(
             {
@@ -60,47 +59,67 @@ def save(training: Training, path: Path) -> None:
         )
 
 
-def resume(training: Training, path: Path, *, seeded: bool) -> None:
-    """Go on with the run that a file holds.
+def restore(player: Player, path: Path) -> tuple[BGS, Progress, str]:
+    """Give the policy the numbers that a file holds, and read the run to go on with.
 
     Raises
     ------
-    CheckpointError, ArgumentValueError
-        If the file is damaged, or holds a run of other arguments.
+    CheckpointError
+        If the file is damaged or something else.
     """
     saved = _loaded(path)
     try:
-        body = io.BytesIO(saved["training"].numpy().tobytes())
-        config, state = checkpoint.load(body, str(path))
-        rule = training.opt._config.optimizer
-        if saved["optimizer"] == repr(rule):
-            config = dataclasses.replace(config, optimizer=rule)
+        config, state = checkpoint.load(io.BytesIO(saved["training"].numpy().tobytes()), str(path))
         kept = BGS.__new__(BGS)
         kept.__setstate__({"config": config, "state": state})
-        progress = _progress(saved)
+        progress, optimizer = _progress(saved), str(saved["optimizer"])
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: expected a checkpoint of train(); it is something else "
             f"({type(error).__name__}: {error})"
         ) from error
-    if different := training.opt.differs(kept, seeded=seeded):
-        raise ArgumentValueError(
-            f"{', '.join(different)}: expected what the run in {path} was started with (or "
-            "another path); got something else"
-        )
-    normalized = training.team.player.policy.normalizer is not None
+    normalized = player.policy.normalizer is not None
     if (progress.moments is not None) != normalized:
         raise ArgumentValueError(
             f"normalize: expected {not normalized}, as in {path}; got {normalized}"
         )
-    training.opt, training.progress = kept, progress
+    try:
+        player.policy.load_state_dict(saved["policy"])
+    except RuntimeError as error:
+        raise ArgumentValueError(
+            f"policy: expected a module like that of the run in {path}; {error}"
+        ) from error
+    return kept, progress, optimizer
 
 
-def kept_sigma(path: Path) -> float:
-    """The sigma that a run was started with."""
-    saved = _loaded(path)
-    config, _ = checkpoint.load(io.BytesIO(saved["training"].numpy().tobytes()), str(path))
-    return config.sigma
+def resume(training: Training, kept: BGS, optimizer: str, *, seeded: bool) -> None:
+    """Go on with a run that was restored, after a check that it is the same run.
+
+    Raises
+    ------
+    ArgumentValueError
+        If it was started with other arguments.
+    """
+    config, rule = training.opt._config, training.opt._config.optimizer
+    asked = BGS.__new__(BGS)
+    asked.__setstate__({"config": _plain(config), "state": training.opt._state})
+    different = [name for name in asked.differs(kept, seeded=seeded) if name != "x0"]
+    if repr(rule) != optimizer:
+        different = [*(name for name in different if name != "optimizer"), "optimizer"]
+    if different:
+        raise ArgumentValueError(
+            f"{', '.join(different)}: expected what the run was started with (or another path); "
+            "got something else"
+        )
+    kept._config = dataclasses.replace(kept._config, optimizer=rule)
+    training.opt = kept
+
+
+def _plain(config: Config) -> Config:
+    """The description without an optimizer of torch, whose own part is in the state."""
+    if isinstance(config.optimizer, TorchOptimizer):
+        return dataclasses.replace(config, optimizer=SGD())
+    return config
 
 
 def _loaded(path: Path) -> dict[str, Any]:

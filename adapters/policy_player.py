@@ -9,6 +9,7 @@ is the same whoever plays which.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ __all__ = ["Block", "Player", "blocks_of", "perturbed"]
 class Block:
     """Episodes to play: members, one seed each, and what observations are normalised by."""
 
-    members: Any  # Candidates, or an array (n, d)
+    members: Any  # Candidates, an array (n, d), or None: random outputs
     seeds: tuple[int, ...]
     moments: RunningMoments | None
     observe: bool  # whether moments of the observations are wanted
@@ -90,6 +91,8 @@ class Player:
 
     def __call__(self, block: Block, seed: int = 0) -> Episodes:
         """Play a block."""
+        if block.members is None:
+            return self._probe(block)
         if self.policy.normalizer is not None and block.moments is not None:
             self.policy.normalizer.load(block.moments)
         acting = _Acting(self.policy, self.flat, block, self.compile)
@@ -100,17 +103,22 @@ class Player:
         except (RuntimeError, TypeError) as error:
             if acting.acted:
                 raise
-            raise ArgumentTypeError(
-                f"policy: expected a module that takes observations of shape "
-                f"{self.arena.observation_shape}"
-                f"{' and a hidden state' if self.policy.recurrent else ''}; it raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            raise self.misfit(error) from error
         finally:
             torch.set_num_threads(threads)
 
-    def probe(self, seeds: list[int], generator: np.random.Generator) -> tuple[Episodes, Any]:
-        """Episodes of random outputs, and some observations of them, (n, *shape)."""
+    def misfit(self, error: Exception) -> ArgumentTypeError:
+        """What to raise when the policy cannot take what the environment gives."""
+        return ArgumentTypeError(
+            f"policy: expected a module that takes observations of shape "
+            f"{self.arena.observation_shape}"
+            f"{' and a hidden state' if self.policy.recurrent else ''}; it raised "
+            f"{type(error).__name__}: {error}"
+        )
+
+    def _probe(self, block: Block) -> Episodes:
+        """Episodes of random outputs, with the observations they met."""
+        generator = np.random.default_rng(block.seeds)
         seen: list[FloatArray] = []
         size = self.arena.actions.size
 
@@ -120,9 +128,8 @@ class Player:
                 return self._center_act(observations)
             return generator.uniform(-1, 1, (len(rows), size))
 
-        every = [self.arena.play(act, seeds[at : at + self.arena.lanes], observe=True)
-                 for at in range(0, len(seeds), self.arena.lanes)]  # fmt: skip
-        return _together(every), np.concatenate(seen)
+        played = self.arena.play(act, block.seeds, observe=True)
+        return dataclasses.replace(played, observations=np.concatenate(seen))
 
     def _center_act(self, observations: FloatArray) -> Any:
         """What the policy does as it is, forgetting each time what it saw before."""
@@ -139,18 +146,6 @@ class Player:
 
 def _like(array: Any, vector: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(vector.device, vector.dtype)
-
-
-def _together(episodes: list[Episodes]) -> Episodes:
-    moments = episodes[0].moments
-    for more in episodes[1:]:
-        moments = moments.merged(more.moments) if moments and more.moments else moments
-    return Episodes(
-        np.concatenate([e.returns for e in episodes]),
-        np.concatenate([e.shaped for e in episodes]),
-        np.concatenate([e.lengths for e in episodes]),
-        moments,
-    )
 
 
 class _Acting:
@@ -233,7 +228,10 @@ def perturbed(
             made = each(flat.named(_like(points, flat.vector)), given)
         return np.asarray(made.double().cpu().numpy())
 
-    still = outputs(center[None])
+    try:
+        still = outputs(center[None])
+    except (RuntimeError, TypeError) as error:
+        raise player.misfit(error) from error
 
     def changed(sigma: float) -> float:
         difference = outputs(center + sigma * moves) - still

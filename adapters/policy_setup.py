@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bgs_opt import BGS
-from bgs_opt.errors import ArgumentTypeError
+from bgs_opt.errors import ArgumentTypeError, BGSError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import flag, real, wrong_type, wrong_value
@@ -22,7 +22,8 @@ from .gymnasium_environments import named_environment
 from .gymnasium_episodes import Rollout
 from .policy_module import Policy
 from .policy_networks import NETWORKS, network_of
-from .policy_player import Player, perturbed
+from .policy_player import Block, Player, perturbed
+from .policy_team import Team
 from .policy_training import Progress
 from .torch import Names
 from .torch_optimizer import TorchOptimizer
@@ -49,6 +50,7 @@ def resolved(rollout: Rollout, num_directions: int | None) -> Rollout:
 def player_of(
     policy: Any, env: Any, rollout: Rollout, normalize: bool | None, recurrent: bool | None,
     include: Names, exclude: Names, compile: bool, options: Mapping[str, Any] | None,
+    entropy: int,
 ) -> Player:  # fmt: skip
     """The policy, made to fit its environment, and what plays it."""
     network = torch.nn.Module() if isinstance(policy, str) else policy
@@ -65,7 +67,9 @@ def player_of(
             )
         sizes = {"observation_size": math.prod(arena.observation_shape),
                  "outputs": arena.actions.size}  # fmt: skip
-        network = network_of(policy, {**sizes, **(options or {})})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(entropy & ((1 << 63) - 1))
+            network = network_of(policy, {**sizes, **(options or {})})
     elif options:
         wrong_value("policy_options", "None with a module of yours", options)
     if normalize is None:
@@ -79,21 +83,27 @@ def player_of(
     return player
 
 
-def warm_up(player: Player, entropy: int, sigma: float | None) -> tuple[Progress, float]:
+def warm_up(team: Team, entropy: int, sigma: float | None) -> tuple[Progress, float]:
     """Episodes of random actions: what observations are like, and sigma where it is not given."""
-    progress = Progress()
+    player, progress = team.player, Progress()
     normalizer = player.policy.normalizer
     if normalizer is None and sigma is not None:
         return progress, sigma
-    generator = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(1,)))
-    seeds = [int(seed) for seed in generator.integers(0, 1 << 32, WARM_UP)]
-    played, observations = player.probe(seeds, generator)
-    progress.episodes, progress.steps = WARM_UP, int(played.lengths.sum())
+    seeds = np.random.SeedSequence(entropy, spawn_key=(1,)).generate_state(WARM_UP).tolist()
+    blocks = [Block(None, (seed,), None, observe=True) for seed in seeds]
+    played = [result for result in team.play(blocks) if not isinstance(result, str)]
+    seen = [result.observations for result in played if result.observations is not None]
+    if not seen:
+        raise BGSError("the first episodes, of random actions, were all given up")
+    progress.episodes = len(played)
+    progress.steps = sum(int(result.lengths.sum()) for result in played)
     if normalizer is not None:
-        size = math.prod(player.arena.observation_shape)
-        progress.moments = played.moments or RunningMoments.of_size(size)
+        progress.moments = RunningMoments.of_size(math.prod(player.arena.observation_shape))
+        for result in played:
+            if result.moments is not None:
+                progress.moments = progress.moments.merged(result.moments)
     if sigma is None:
-        changed = perturbed(player, observations, progress.moments, int(seeds[0]))
+        changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0])
         sigma = _solved(changed, OUTPUT_CHANGE)
     return progress, sigma
 

@@ -61,8 +61,10 @@ class Ranks:
         """What the first rank says."""
         return self.gathered(value)[0]
 
-    def close(self) -> None:
-        """Close the process group, if it was opened here."""
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self.opened:
             dist.destroy_process_group()
 
@@ -74,6 +76,7 @@ class Team:
         self,
         player: Player,
         workers: int | Executor,
+        ranks: Ranks,
         *,
         timeout: float | None,
         retries: int,
@@ -83,15 +86,18 @@ class Team:
         elsewhere = isinstance(workers, Executor) or workers > 1 or timeout is not None
         if elsewhere:
             _check_pickles(player)
-        self.ranks = Ranks()
-        try:
-            self._evaluator: Evaluator = evaluator_for(
-                player,  # type: ignore[arg-type]
-                workers, vectorized=False, timeout=timeout, retries=retries,
-            )  # fmt: skip
-        except BaseException:
-            self.ranks.close()
-            raise
+        self.ranks = ranks
+        self._evaluator: Evaluator = evaluator_for(
+            player,  # type: ignore[arg-type]
+            workers, vectorized=False, timeout=timeout, retries=retries,
+        )  # fmt: skip
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._evaluator.close()
+        self.player.close()
 
     def play(self, blocks: Sequence[Block]) -> list[Result]:
         """What came of each block; the same in every rank."""
@@ -130,12 +136,6 @@ class Team:
             for outcome in outcomes:
                 done[outcome.id] = outcome.lost if outcome.value is None else outcome.value
         return done
-
-    def close(self) -> None:
-        """End the workers and free the environments."""
-        self._evaluator.close()
-        self.player.close()
-        self.ranks.close()
 
 
 def _check_pickles(player: Player) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -49,8 +50,9 @@ class TorchOptimizer:
         self._defaults = self._of(torch.zeros(1)).param_groups[0]
 
     def _of(self, position: torch.Tensor) -> torch.optim.Optimizer:
-        make: Any = self._make
-        made = make([position]) if callable(make) else make
+        made: Any = self._make
+        with contextlib.suppress(TypeError, ValueError):
+            made = self._make([position])
         if not isinstance(made, torch.optim.Optimizer):
             raise ArgumentTypeError(
                 f"optimizer: expected a class or function that makes a torch.optim.Optimizer; "
@@ -85,7 +87,12 @@ class TorchOptimizer:
         kept = {name: _tensor(value) for name, value in state.items() if name != "position"}
         if kept:
             rule.state[position] = kept
-        rule.step()
+        try:
+            rule.step()
+        except TypeError as error:  # it wants a closure, to evaluate the loss itself
+            raise ArgumentTypeError(
+                f"optimizer: expected one that steps by the gradient alone; {error}"
+            ) from error
         after = position.numpy()
         new = {name: self._array(name, value, len(before))
                for name, value in rule.state[position].items()}  # fmt: skip

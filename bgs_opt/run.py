@@ -131,6 +131,11 @@ class Run:
         return self._state.sigma
 
     @property
+    def start_sigma(self) -> float:
+        """Size of the perturbations at the start."""
+        return self._config.sigma
+
+    @property
     def generation(self) -> int:
         """Number of the open generation, from 0."""
         return self._state.open.number

@@ -1,11 +1,15 @@
-"""A population of policies through one step of an environment, beside a loop over its members.
+"""Policies: an update, a population through one step, and episodes until a task is solved.
 
-    python -m tests.benchmarks.policy [--quick] [--json FILE] [--check]
+    python -m tests.benchmarks.policy [--quick] [--json FILE] [--check] [--part NAME] [--jobs N]
 
-256 MLPs with one observation each, on one thread, float32. "loop": each member's numbers are
-copied into the module's parameters, which then acts. "vmap": the stacked members at once. "one
-forward": factorised candidates of BGS by a shared forward and rank-1 corrections. All take turns;
-making the population, once a generation, is not part of it.
+update: :mod:`tests.benchmarks.policy_update`; lander: :mod:`tests.benchmarks.policy_lander`.
+
+population: 256 MLPs with one observation each, on one thread, float32. "loop": each member's
+numbers are copied into the module's parameters, which then acts. "vmap": the stacked members at
+once. "one forward": factorised candidates of BGS by a shared forward and rank-1 corrections. All
+take turns; making the population, once a generation, is not part of it.
+
+``--json FILE`` writes one file for each part.
 """
 
 import os
@@ -21,7 +25,7 @@ import torch
 from bgs_opt import BGS
 from bgs_opt.adapters.torch import FlatParameters
 from bgs_opt.adapters.torch_population import Population
-from tests.benchmarks import _table
+from tests.benchmarks import _table, policy_lander, policy_update
 
 MEMBERS = 256
 WIDTHS = {"1e4": 64, "9e4": 256}  # of the two hidden layers
@@ -66,9 +70,8 @@ def made(width):
     }  # fmt: skip
 
 
-def main(argv=None):
-    """Run the benchmark."""
-    options = _table.parse(argv, __doc__)
+def measure(options):
+    """Rows and checks of the table."""
     torch.set_num_threads(1)
     rows, checks = [], []
     for name, width in WIDTHS.items():
@@ -94,7 +97,32 @@ def main(argv=None):
                 checks.append((f"d = {dim:,}: {who} {ratio:.1f} times the loop, due {due}",
                                ratio >= due))  # fmt: skip
     header = ["256 members", "ms a step", "quartiles", "loop / this"]
-    return _table.finish(options, header, rows, checks, packages=("bgs_opt", "numpy", "torch"))
+    return header, rows, checks
+
+
+PACKAGES = ("bgs_opt", "numpy", "torch", "gymnasium", "blackbox-gradient-sensing")
+
+
+def main(argv=None):
+    """Run the benchmark."""
+    parser = _table.parser(__doc__)
+    parser.add_argument("--part", choices=("update", "population", "lander"), action="append",
+                        help="only this; may be repeated")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="processes of the part lander")
+    options = parser.parse_args(argv)
+    parts = {
+        "update": policy_update.measure,
+        "population": measure,
+        "lander": lambda options: policy_lander.measure(options, options.jobs),
+    }
+    status = 0
+    file = options.json
+    for name, part in parts.items():
+        if options.part is None or name in options.part:
+            if file is not None:
+                options.json = file.with_name(f"{file.stem}_{name}{file.suffix}")
+            status |= _table.finish(options, *part(options), packages=PACKAGES, part=name)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""One update of a policy, the environment apart: ours beside the upstream package.
+
+Both train the same actor in an environment that costs nothing and ends after one step, with 100
+directions: what is timed is making the candidates, one forward pass of each, and the update.
+Peaks of memory are those of processes of their own.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from tests.benchmarks import _table
+
+INPUTS, OUTPUTS = 84, 8
+WIDTHS = {"1e4": 64, "9e4": 256}
+DIRECTIONS = 100
+DUE_TIMES = 10
+DUE_GROWTH = 1.25  # of our memory, from 100 to 400 directions
+LANES = 16
+
+
+class Free:
+    """Episodes of one step that cost nothing."""
+
+    def __init__(self):
+        from gymnasium import spaces
+
+        self.observation_space = spaces.Box(-1.0, 1.0, (INPUTS,), np.float32)
+        self.action_space = spaces.Discrete(OUTPUTS)
+        self.observation = np.linspace(-1, 1, INPUTS, dtype=np.float32)
+
+    def reset(self, seed=None):
+        return self.observation, {}
+
+    def step(self, action):
+        return self.observation, float(action), True, False, {}
+
+
+def actor(width):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(INPUTS, width), torch.nn.Tanh(), torch.nn.Linear(width, width),
+        torch.nn.Tanh(), torch.nn.Linear(width, OUTPUTS),
+    )  # fmt: skip
+
+
+def ours(width, directions, sampler):
+    """A function that makes so many updates and returns the seconds of each."""
+    from bgs_opt.adapters.policy import Evaluation, Rollout, train
+
+    module = actor(width)
+
+    def updates(count):
+        result = train(
+            module, Free, num_directions=directions, generations=count, sigma=0.1, seed=0,
+            sampler=sampler, rollout=Rollout(lanes=LANES), evaluation=Evaluation(0, 1),
+        )  # fmt: skip
+        return np.diff(result.history["seconds"], prepend=0.0)
+
+    return updates
+
+
+def theirs(width, directions):
+    """The same for the upstream package, without its compilation, which costs minutes."""
+    from blackbox_gradient_sensing.bgs import BlackboxGradientSensing
+
+    learner = BlackboxGradientSensing(
+        actor(width), noise_pop_size=directions, num_selected=directions // 2,
+        num_rollout_repeats=1, max_timesteps=2, torch_compile_actor=False, cpu=True,
+        show_progress=False,
+    )  # fmt: skip
+    env = Free()
+
+    def updates(count):
+        begun = time.perf_counter()
+        learner(env, num_env_interactions=count, show_progress=False)
+        return [(time.perf_counter() - begun) / count]
+
+    return updates
+
+
+MAKERS = {
+    "ours, orthogonal": lambda width, directions: ours(width, directions, "orthogonal"),
+    "ours, factorised": lambda width, directions: ours(width, directions, "factorised"),
+    "upstream": theirs,
+}
+
+
+def peak(who, width, directions):
+    """MiB by which the resident set grows in two updates, in a process of its own."""
+    program = (
+        "from tests.benchmarks import policy_update as p; "
+        f"p.report({who!r}, {width}, {directions})"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], text=True, check=True,
+                          stdout=subprocess.PIPE)  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(who, width, directions):
+    """Print the growth; run by :func:`peak`."""
+    torch.set_num_threads(1)
+    MAKERS[who](8, 4)(1)  # imports and warm buffers
+    updates = MAKERS[who](width, directions)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    updates(2)
+    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+
+def measure(options):
+    """Rows and checks of the table."""
+    torch.set_num_threads(1)
+    rows, checks = [], []
+    for name, width in WIDTHS.items():
+        contestants = {who: make(width, DIRECTIONS) for who, make in MAKERS.items()}
+        spent = {who: [] for who in contestants}
+        for turn in range(3 if options.quick else 8):
+            for who, updates in contestants.items():
+                found = updates(2)
+                spent[who] += list(found) if turn else []
+        base = np.median(spent["upstream"])
+        for who, seconds in spent.items():
+            low, middle, high = (1e3 * q for q in _table.quartiles(seconds))
+            ratio = float(base / np.median(seconds))
+            sizes = [peak(who, width, count) for count in (100, 400)]
+            rows.append([f"{who}, d = {name}", f"{middle:,.1f}", f"{low:,.1f} to {high:,.1f}",
+                         f"{ratio:.1f} x", f"{sizes[0]:.0f} / {sizes[1]:.0f}"])  # fmt: skip
+            if who != "upstream":
+                checks.append((f"d = {name}: {who} {ratio:.1f} times faster than upstream, due "
+                               f"{DUE_TIMES}", ratio >= DUE_TIMES))  # fmt: skip
+                grown = sizes[1] - sizes[0]
+                allowed = max(8.0, (DUE_GROWTH - 1) * sizes[0])
+                checks.append((f"d = {name}: {who}: {grown:+.1f} MiB from 100 to 400 directions, "
+                               f"due at most {allowed:.0f}", grown <= allowed))  # fmt: skip
+    header = ["100 directions", "ms an update", "quartiles", "upstream / this",
+              "MiB at 100 / 400 directions"]  # fmt: skip
+    return header, rows, checks
