@@ -14,11 +14,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import ray
-import torch
-from evotorch import Problem
-from evotorch.core import SolutionBatch
-from ray.exceptions import RayActorError
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import ray
+    import torch
+    from evotorch import Problem
+    from evotorch.core import SolutionBatch
+    from ray.exceptions import RayActorError
 
 from bgs_opt.bounds import reflect
 from bgs_opt.errors import ArgumentValueError, BGSWarning

@@ -11,17 +11,15 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from array_api_compat import array_namespace
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
     from evotorch.distributions import SymmetricSeparableGaussian
     from evotorch.optimizers import TorchOptimizer
     from evotorch.tools.ranking import rank
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.evotorch needs evotorch: pip install 'bgs-opt[evotorch]'"
-    ) from error
 
 from bgs_opt.protocols import Array
 from bgs_opt.selection import acceptance, direction_weights, finite_rewards, spread

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-try:
-    import gymnasium
-    from evotorch.neuroevolution import GymNE
-except ImportError as error:
-    raise ImportError(
-        "PairedGymNE needs evotorch and gymnasium: pip install 'bgs-opt[evotorch,gym]'"
-    ) from error
+from bgs_opt.extras import needs
 
-import torch
-from evotorch.core import SolutionBatch
+with needs("bgs_opt.adapters.evotorch_gym", extra="evotorch,gym"):
+    import gymnasium
+    import torch
+    from evotorch.core import SolutionBatch
+    from evotorch.neuroevolution import GymNE
 
 from bgs_opt.validation import integer
 

@@ -13,7 +13,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
 
 from bgs_opt.hadamard import quadratic_form, tiles_of
 from bgs_opt.walsh import walsh

@@ -11,12 +11,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
     import torch
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.evotorch needs torch: pip install 'bgs-opt[evotorch]'"
-    ) from error
 
 from bgs_opt.validation import choice
 

@@ -3,8 +3,7 @@
 A step does what a step of EvoTorch's Gaussian searchers does, in their order: the first one
 samples and evaluates, each later one updates the distribution by what the step before it
 evaluated and samples again; with ``distributed=True`` and actors, each samples, evaluates and
-updates. An evaluation that raises leaves the searcher as it was: the next step evaluates the same
-rows again.
+updates. After an evaluation that raises the next step evaluates the same rows again.
 """
 
 from __future__ import annotations
@@ -12,9 +11,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
-from evotorch.core import Problem, SolutionBatch
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
+    from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
+    from evotorch.core import Problem, SolutionBatch
 
 from bgs_opt.bounds import reflect
 
@@ -129,8 +131,7 @@ class Search(GaussianSearchAlgorithm):
             parts.append(self._empty(with_center=not parts))
             first = (len(parts) - 1) * (self._popsize // 2)
             self._sample_and_evaluate(parts[-1], first)
-            done = len(parts) * self._popsize
-            if self._popsize_max is not None and done >= self._popsize_max:
+            if self._popsize_max is not None and len(parts) * self._popsize >= self._popsize_max:
                 break
             if self.problem.status["total_interaction_count"] - before > self._num_interactions:
                 break
