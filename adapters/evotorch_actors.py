@@ -24,7 +24,7 @@ with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
     from ray.exceptions import RayActorError
 
 from bgs_opt.bounds import reflect
-from bgs_opt.errors import ArgumentValueError, BGSWarning
+from bgs_opt.errors import ArgumentValueError, WorkerLostWarning
 
 from .evotorch_sampling import Rows
 
@@ -128,7 +128,7 @@ def _revive(problem: Problem, error: Exception) -> None:
     """Start new actors, with what the main process knows of their counts."""
     warnings.warn(
         f"an actor died and was replaced; its evaluations are made again: {error}",
-        BGSWarning,
+        WorkerLostWarning,
         stacklevel=2,
     )
     state = problem._make_pickle_data_for_main()
