@@ -23,7 +23,6 @@ with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
     from evotorch.core import SolutionBatch
     from ray.exceptions import RayActorError
 
-from bgs_opt.bounds import reflect
 from bgs_opt.errors import ArgumentValueError, WorkerLostWarning
 
 from .evotorch_sampling import Rows
@@ -59,7 +58,7 @@ class Sample:
     stride: int
     with_center: bool
     repeat: int
-    shared: Any  # (center, stdev, low, high), or a reference to them
+    shared: Any  # (center, stdev), perhaps (low, high) as well, or a reference to them
     spans: list[int] = field(default_factory=list)
 
     @property
@@ -70,18 +69,13 @@ class Sample:
     def to(self, device: Any) -> Sample:
         """Have the center and all else on a device."""
         shared = ray.get(self.shared) if isinstance(self.shared, ray.ObjectRef) else self.shared
-        there = tuple(None if part is None else part.to(device) for part in shared)
-        return dataclasses.replace(self, shared=there)
+        return dataclasses.replace(self, shared=tuple(part.to(device) for part in shared))
 
     def sample(self, *, out: torch.Tensor, generator: Any = None) -> torch.Tensor:
         """Write the next rows, both ends of each direction and perhaps the center."""
-        center, stdev, low, high = self.shared
+        center, stdev, *box = self.shared
         first = self.first + len(self.spans) * self.stride
-        self.rows.perturb(self.generation, first, center, stdev, out[: 2 * self.count])
-        if low is not None:
-            out.copy_(reflect(out, low, high))
-        if self.with_center:
-            out[2 * self.count] = center
+        self.rows.perturb(self.generation, first, center, stdev, out, box or None)
         self.spans.append(first)
         return out
 

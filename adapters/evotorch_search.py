@@ -22,11 +22,9 @@ from bgs_opt.bounds import reflect
 
 from .evotorch_actors import Evaluated, Sample, evaluate, sample_and_evaluate, summed_by_actors
 from .evotorch_distribution import BGSGaussian, fitness_array, pair_weights, root_mean_square
-from .evotorch_sampling import Rows, sampler_of
+from .evotorch_sampling import Box, Rows, sampler_of
 
 __all__ = ["Population", "Problem", "Search", "bounds_of", "reflect"]
-
-_CHUNK = 1 << 22  # numbers folded into the bounds at a time
 
 
 class Population(SolutionBatch):
@@ -57,7 +55,7 @@ class Search(GaussianSearchAlgorithm):
     _with_center: bool
     _acceptance: float | None
     _repeats: int
-    _box: tuple[torch.Tensor, torch.Tensor] | None
+    _box: Box | None
 
     def _begin(self, sampler: str | None) -> None:
         source = self.problem.generator
@@ -102,7 +100,7 @@ class Search(GaussianSearchAlgorithm):
         return Population(self.problem, rows, device=self._distribution.device, empty=True)
 
     def _sample_and_evaluate(self, batch: Population, first: int) -> None:
-        self._write(batch.access_values(), first, len(batch) // 2)
+        self._write(batch.access_values(), first)
         evaluate(self.problem, batch)
         if self._repeats > 1:
             total = batch.access_evals().clone()
@@ -111,17 +109,9 @@ class Search(GaussianSearchAlgorithm):
                 total += batch.access_evals()
             batch.access_evals().copy_(total / self._repeats)
 
-    def _write(self, out: torch.Tensor, first: int, directions: int) -> None:
+    def _write(self, out: torch.Tensor, first: int) -> None:
         center, stdev = self._distribution.mu, self._distribution.sigma
-        pairs = out[: 2 * directions]
-        self._rows.perturb(self._generation, first, center, stdev, pairs)
-        if self._box is not None:
-            step = max(1, _CHUNK // out.shape[1])
-            for start in range(0, len(pairs), step):
-                part = pairs[start : start + step]
-                part.copy_(reflect(part, *self._box))
-        if len(out) > len(pairs):
-            out[-1] = center
+        self._rows.perturb(self._generation, first, center, stdev, out, self._box)
 
     def _adaptive_population(self) -> Population:
         """Further directions of the same center until there were enough interactions."""
@@ -165,7 +155,7 @@ class Search(GaussianSearchAlgorithm):
         center, stdev = self._distribution.mu, self._distribution.sigma
         whole = Sample(
             self._rows, self._generation, 0, self._popsize // 2, 0, self._with_center, 0,
-            (center, stdev, *((None, None) if self._box is None else self._box)),
+            (center, stdev, *(self._box or ())),
         )  # fmt: skip
         found = sample_and_evaluate(
             self.problem, whole, obj_index=self._obj_index, repeats=self._repeats,
@@ -186,7 +176,7 @@ class Search(GaussianSearchAlgorithm):
         rewards = found.evals if maximize else -found.evals
         row = int(torch.argmax(torch.where(torch.isfinite(rewards), rewards, -torch.inf)))
         both = Population(self.problem, 2, device=self._distribution.device, empty=True)
-        self._write(both.access_values(), found.numbers[row // 2], 1)
+        self._write(both.access_values(), found.numbers[row // 2])
         best: Population = both[row % 2 : row % 2 + 1].clone()
         best.access_evals()[0, self._obj_index] = found.evals[row]
         return best
@@ -289,7 +279,7 @@ def is_here(device: str) -> bool:
     return device.startswith("cpu")
 
 
-def bounds_of(problem: Problem) -> tuple[torch.Tensor, torch.Tensor] | None:
+def bounds_of(problem: Problem) -> Box | None:
     """Lower and upper bound of each variable, shape (d,), or None without any."""
     sides = problem.lower_bounds, problem.upper_bounds
     if all(side is None for side in sides):

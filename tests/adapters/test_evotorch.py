@@ -22,6 +22,7 @@ from evotorch.logging import PandasLogger, PicklingLogger, StdOutLogger
 from evotorch.neuroevolution import GymNE, NEProblem, SupervisedNE, VecGymNE
 
 from bgs_opt.adapters.evotorch import BGS, BGSGaussian, PairedGymNE
+from bgs_opt.adapters.evotorch_actors import Sample
 from bgs_opt.adapters.evotorch_distribution import pair_weights
 from bgs_opt.adapters.evotorch_sampling import SAMPLERS, Rows, sampler_of
 from bgs_opt.selection import direction_weights
@@ -561,6 +562,25 @@ def test_one_open_side_is_no_wall():
     search = made(problem, bounds="reflect")
     search.run(150)
     assert float((search.status["center"] - 3).abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("bounds", [None, "reflect"])
+def test_the_shares_of_actors_have_the_rows_of_the_population(bounds):
+    """In memory that holds NaN, and with so many numbers that they are folded in parts."""
+    dim = 300_000
+    problem = sphere(dim=dim, **({} if bounds is None else {"bounds": (-1, 1)}))
+    search = made(problem, bounds=bounds, center_eval=True, popsize=10)
+    search.step()
+    shared = (search.status["center"], search.status["stdev"], *(search._box or ()))
+    parts = []
+    for first, count in ((0, 2), (2, 3)):
+        last = first + count == 5
+        share = Sample(search._rows, 0, first, count, 5, last, 0, shared)
+        parts.append(share.sample(out=torch.full((2 * count + last, dim), math.nan)))
+    whole = search._population.values
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(whole[-1], search.status["center"])
+    assert bool((whole.abs() > 1).any()) == (bounds is None)
 
 
 # ---- repeats, the center, seeds and resuming
