@@ -17,9 +17,10 @@ with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
     import torch
 
 from bgs_opt.bounds import reflect
+from bgs_opt.hadamard import ensemble_size, tiles_of
 from bgs_opt.validation import choice
 
-from .evotorch_hadamard import ensemble_size, hadamard_rows
+from .evotorch_hadamard import hadamard_rows
 
 __all__ = ["SAMPLERS", "Box", "Rows", "mixed", "sampler_of"]
 
@@ -87,7 +88,7 @@ class Rows:
         if self.sampler == "orthogonal":
             return min(self.num_directions, self.dim)
         if self.sampler == "hadamard":
-            return ensemble_size(self.dim)
+            return ensemble_size(tiles_of(self.dim))
         most = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // self.dim)
         return -(-self.num_directions // -(-self.num_directions // most))
 

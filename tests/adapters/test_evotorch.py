@@ -20,12 +20,14 @@ from evotorch.algorithms.restarter.modify_restart import IPOP
 from evotorch.algorithms.restarter.restart import Restart
 from evotorch.logging import PandasLogger, PicklingLogger, StdOutLogger
 from evotorch.neuroevolution import GymNE, NEProblem, SupervisedNE, VecGymNE
+from scipy.linalg import hadamard
 
 from bgs_opt.adapters.evotorch import BGS, BGSGaussian, PairedGymNE
 from bgs_opt.adapters.evotorch_actors import Sample
 from bgs_opt.adapters.evotorch_distribution import pair_weights
 from bgs_opt.adapters.evotorch_sampling import SAMPLERS, Rows, sampler_of
 from bgs_opt.selection import direction_weights
+from bgs_opt.walsh import hadamard_transform
 
 logging.disable(logging.INFO)
 
@@ -338,6 +340,14 @@ def test_the_weights_are_those_of_the_core():
         due = direction_weights(evals[0::2], evals[1::2], top_k=7, accepted=accepted)
         assert np.array_equal(weights, due)
         assert np.isclose(utilities.sum(), 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 32, 64, 2048])
+def test_the_transform_of_the_core_takes_tensors(size):
+    x = torch.arange(3.0 * size).reshape(3, size) % 7
+    due = x.numpy() @ hadamard(size)
+    got = hadamard_transform(x, lambda part: torch.from_numpy(hadamard(part)).float())
+    assert torch.equal(got, torch.from_numpy(due).float())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
