@@ -63,8 +63,8 @@ class Sample:
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """Generation, repeat and the first row in the population."""
-        return self.generation, self.repeat, 2 * self.first
+        """Generation, repeat and, in the population, the first row of those sampled last."""
+        return self.generation, self.repeat, 2 * self.spans[-1]
 
     def to(self, device: Any) -> Sample:
         """Have the center and all else on a device."""

@@ -6,11 +6,13 @@ anew here over our searcher.
 """
 
 import copy
+import functools
 import inspect
 import logging
 import math
 import pickle
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -688,3 +690,34 @@ def test_a_seeded_environment_makes_a_run_repeat():
     assert not torch.equal(ends[0], ends[2])
     with pytest.raises(ValueError, match="env_seed: expected"):
         PairedGymNE("CartPole-v1", "Linear(obs_length, act_length)", env_seed=-1)
+
+
+class Logged(gymnasium.Wrapper):
+    """Keeps the seed of every reset."""
+
+    def __init__(self, seeds):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.seeds = seeds
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        return self.env.reset(seed=seed, options=options)
+
+
+def test_every_pair_of_an_adaptive_population_has_episodes_of_its_own_however_it_is_shared_out():
+    """Three batches of each share, as actors make them."""
+    found = []
+    for shares in ([(0, 5)], [(0, 2), (2, 3)]):
+        seeds = []
+        problem = PairedGymNE(functools.partial(Logged, seeds), "Linear(obs_length, act_length)")
+        shared = (torch.zeros(problem.solution_length), torch.ones(problem.solution_length))
+        for first, count in shares:
+            share = Sample(Rows("gaussian", 10, 5, 1), 4, first, count, 5, False, 0, shared)
+            problem._sample_and_compute_gradients(
+                share, 2 * count, obj_index=0, num_interactions=10**9, popsize_max=6 * count
+            )
+            assert share.spans == [first, first + 5, first + 10]
+        assert seeds[0::2] == seeds[1::2]
+        found.append(sorted(seeds[0::2]))
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 15
