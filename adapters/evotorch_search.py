@@ -230,17 +230,13 @@ class Search(GaussianSearchAlgorithm):
     def _update_distribution(self, gradients: dict[str, Any]) -> None:
         if "sigma" in gradients or self._stdev_min is not None or self._stdev_max is not None:
             super()._update_distribution(gradients)
-        else:  # the standard deviations stay as they are
+        else:  # in place: to make a distribution takes longer than to update it
             rates, optimizers = {"mu": self._center_learning_rate}, {}
             if self._optimizer is not None:
                 rates, optimizers = {}, {"mu": self._optimizer}
-            self._distribution = self._distribution.update_parameters(
-                gradients, learning_rates=rates, optimizers=optimizers
-            )
+            self._distribution.mu = self._distribution.next_center(gradients, rates, optimizers)
         if self._box is not None:
-            self._distribution = self._distribution.modified_copy(
-                mu=reflect(self._distribution.mu, *self._box)
-            )
+            self._distribution.mu = reflect(self._distribution.mu, *self._box)
 
     def _population_fitnesses(self) -> torch.Tensor:
         if self._found is not None:

@@ -328,6 +328,24 @@ def test_one_step_is_the_formula():
     assert np.allclose(search.status["center"].numpy(), start + 0.5 * g, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gradient_is_in_units_of_the_deviations_that_there_are_now(frozen):
+    """Also after they were written anew; a gradient of twice the deviation is half as large."""
+    with torch.inference_mode(frozen):
+        distribution = BGSGaussian({"mu": torch.zeros(4), "sigma": torch.ones(4)})
+        samples, fitnesses = torch.randn(8, 4), torch.randn(8)
+
+        def gradient():
+            return distribution.compute_gradients(samples, fitnesses, objective_sense="max")["mu"]
+
+        first = gradient()
+        distribution.sigma.mul_(2)
+        assert torch.equal(gradient(), first / 2)
+        distribution.sigma = torch.full((4,), 4.0)
+        assert torch.equal(gradient(), first / 4)
+        assert torch.equal(gradient(), first / 4)
+
+
 def test_the_weights_are_those_of_the_core():
     evals = np.random.default_rng(1).normal(size=40)
     for center, threshold in ((None, None), (0.3, 0.2)):
