@@ -14,14 +14,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import ray
-import torch
-from evotorch import Problem
-from evotorch.core import SolutionBatch
-from ray.exceptions import RayActorError
+from bgs_opt.extras import needs
 
-from bgs_opt.bounds import reflect
-from bgs_opt.errors import ArgumentValueError, BGSWarning
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import ray
+    import torch
+    from evotorch import Problem
+    from evotorch.core import SolutionBatch
+    from ray.exceptions import RayActorError
+
+from bgs_opt.errors import ArgumentValueError, WorkerLostWarning
 
 from .evotorch_sampling import Rows
 
@@ -56,29 +58,24 @@ class Sample:
     stride: int
     with_center: bool
     repeat: int
-    shared: Any  # (center, stdev, low, high), or a reference to them
+    shared: Any  # (center, stdev), perhaps (low, high) as well, or a reference to them
     spans: list[int] = field(default_factory=list)
 
     @property
     def place(self) -> tuple[int, int, int]:
-        """Generation, repeat and the first row in the population."""
-        return self.generation, self.repeat, 2 * self.first
+        """Generation, repeat and, in the population, the first row of those sampled last."""
+        return self.generation, self.repeat, 2 * self.spans[-1]
 
     def to(self, device: Any) -> Sample:
         """Have the center and all else on a device."""
         shared = ray.get(self.shared) if isinstance(self.shared, ray.ObjectRef) else self.shared
-        there = tuple(None if part is None else part.to(device) for part in shared)
-        return dataclasses.replace(self, shared=there)
+        return dataclasses.replace(self, shared=tuple(part.to(device) for part in shared))
 
     def sample(self, *, out: torch.Tensor, generator: Any = None) -> torch.Tensor:
         """Write the next rows, both ends of each direction and perhaps the center."""
-        center, stdev, low, high = self.shared
+        center, stdev, *box = self.shared
         first = self.first + len(self.spans) * self.stride
-        self.rows.perturb(self.generation, first, center, stdev, out[: 2 * self.count])
-        if low is not None:
-            out.copy_(reflect(out, low, high))
-        if self.with_center:
-            out[2 * self.count] = center
+        self.rows.perturb(self.generation, first, center, stdev, out, box or None)
         self.spans.append(first)
         return out
 
@@ -125,7 +122,7 @@ def _revive(problem: Problem, error: Exception) -> None:
     """Start new actors, with what the main process knows of their counts."""
     warnings.warn(
         f"an actor died and was replaced; its evaluations are made again: {error}",
-        BGSWarning,
+        WorkerLostWarning,
         stacklevel=2,
     )
     state = problem._make_pickle_data_for_main()

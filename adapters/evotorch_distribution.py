@@ -11,17 +11,15 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from array_api_compat import array_namespace
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
     from evotorch.distributions import SymmetricSeparableGaussian
     from evotorch.optimizers import TorchOptimizer
     from evotorch.tools.ranking import rank
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.evotorch needs evotorch: pip install 'bgs-opt[evotorch]'"
-    ) from error
 
 from bgs_opt.protocols import Array
 from bgs_opt.selection import acceptance, direction_weights, finite_rewards, spread
@@ -81,12 +79,15 @@ def pair_weights(
     """
     xp = array_namespace(evals)
     rewards = evals if maximize else -evals
-    plus, minus, usable = finite_rewards(rewards[0::2], rewards[1::2])
+    plus, minus, usable = rewards[0::2], rewards[1::2], None
+    if not isinstance(rewards, np.ndarray) or not np.isfinite(rewards).all():
+        plus, minus, usable = finite_rewards(plus, minus)
     accepted = usable
     if acceptance_threshold is not None and center is not None:
         baseline = (center if maximize else -center) + xp.zeros_like(plus[0])
         baseline = xp.where(xp.isfinite(baseline), baseline, xp.full_like(baseline, -math.inf))
-        accepted = usable & acceptance(plus, minus, baseline, acceptance_threshold)
+        accepted = acceptance(plus, minus, baseline, acceptance_threshold)
+        accepted = accepted if usable is None else accepted & usable
     count = plus.shape[0]
     if ranking_method not in (None, "raw"):
         both = rank(
@@ -102,7 +103,9 @@ def pair_weights(
     means, deviation = (plus + minus) / 2, spread(xp.concat([plus, minus]))
     deviation = xp.where(deviation > 0, deviation, xp.ones_like(deviation))
     utilities = (means - xp.mean(means)) / (deviation * count)
-    return weights, xp.where(usable, utilities, xp.zeros_like(utilities))
+    if usable is not None:
+        utilities = xp.where(usable, utilities, xp.zeros_like(utilities))
+    return weights, utilities
 
 
 def summed_pairs(samples: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -168,6 +171,7 @@ class BGSGaussian(SymmetricSeparableGaussian):
     """
 
     OPTIONAL_PARAMETERS = {"top_k", "mean_weight", "sampler", "adapts_sigma"}  # noqa: RUF012
+    _known_size: tuple[torch.Tensor, Any, torch.Tensor] | None = None
 
     def rows(self, num_directions: int, entropy: int) -> Rows:
         """Directions of a run."""
@@ -226,13 +230,41 @@ class BGSGaussian(SymmetricSeparableGaussian):
         weights = torch.as_tensor(found)
         total = summed_pairs(samples, weights)
         gradients = {
-            "mu": total.div_(root_mean_square(self.sigma.to(total.dtype))),
+            "mu": total.div_(self._size(total.dtype)),
             "moved": (found != 0).any(),
         }
         if adapts:
             spread = torch.as_tensor(utilities)
             gradients["sigma"] = stdev_gradient(samples, spread, self.mu, self.sigma)
         return gradients
+
+    def _size(self, dtype: torch.dtype) -> torch.Tensor:
+        """Mean size of the perturbations; kept while the standard deviations are the same."""
+        sigma, known = self.sigma, self._known_size
+        key = None if sigma.is_inference() else (sigma._version, dtype)
+        if known is None or key is None or known[0] is not sigma or known[1] != key:
+            self._known_size = known = sigma, key, root_mean_square(sigma.to(dtype))
+        return known[2]
+
+    def next_center(
+        self, gradients: dict[str, Any], learning_rates: dict[str, Any] | None,
+        optimizers: dict[str, Any] | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Where the center goes; without any accepted direction it stays.
+
+        Where that is not known on this side of the device, an optimizer of torch sees the zero
+        gradient, and its step is then not taken (EvoTorch's ClipUp divides by the norm).
+        """
+        center: torch.Tensor = self.mu
+        optimizer, moved = (optimizers or {}).get("mu"), gradients["moved"]
+        away = isinstance(moved, torch.Tensor) and moved.device.type != "cpu"
+        blind = away and (optimizer is None or isinstance(optimizer, TorchOptimizer))
+        if not blind and not bool(moved):
+            return center
+        step = self._follow_gradient(
+            "mu", gradients["mu"], learning_rates=learning_rates, optimizers=optimizers
+        )
+        return center + (torch.where(moved, step, 0) if blind else step)
 
     def update_parameters(
         self,
@@ -241,20 +273,8 @@ class BGSGaussian(SymmetricSeparableGaussian):
         learning_rates: dict[str, Any] | None = None,
         optimizers: dict[str, Any] | None = None,
     ) -> BGSGaussian:
-        """Updated copy; without any accepted direction the center stays.
-
-        Where that is not known on this side of the device, an optimizer of torch sees the zero
-        gradient, and its step is then not taken (EvoTorch's ClipUp divides by the norm).
-        """
-        optimizer, moved = (optimizers or {}).get("mu"), gradients["moved"]
-        away = isinstance(moved, torch.Tensor) and moved.device.type != "cpu"
-        blind = away and (optimizer is None or isinstance(optimizer, TorchOptimizer))
-        changed = {}
-        if blind or bool(moved):
-            step = self._follow_gradient(
-                "mu", gradients["mu"], learning_rates=learning_rates, optimizers=optimizers
-            )
-            changed["mu"] = self.mu + (torch.where(moved, step, 0) if blind else step)
+        """Updated copy."""
+        changed = {"mu": self.next_center(gradients, learning_rates, optimizers)}
         if "sigma" in gradients:
             changed["sigma"] = self.sigma + self._follow_gradient(
                 "sigma", gradients["sigma"], learning_rates=learning_rates

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
-from evotorch.algorithms.functional.misc import get_functional_optimizer
-from evotorch.decorators import expects_ndim
-from evotorch.distributions import SymmetricSeparableGaussian
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
+    from evotorch.algorithms.functional.misc import get_functional_optimizer
+    from evotorch.decorators import expects_ndim
+    from evotorch.distributions import SymmetricSeparableGaussian
 
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.options import selection_of

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-try:
-    import gymnasium
-    from evotorch.neuroevolution import GymNE
-except ImportError as error:
-    raise ImportError(
-        "PairedGymNE needs evotorch and gymnasium: pip install 'bgs-opt[evotorch,gym]'"
-    ) from error
+from bgs_opt.extras import needs
 
-import torch
-from evotorch.core import SolutionBatch
+with needs("bgs_opt.adapters.evotorch_gym", extra="evotorch,gym"):
+    import gymnasium
+    import torch
+    from evotorch.core import SolutionBatch
+    from evotorch.neuroevolution import GymNE
 
 from bgs_opt.validation import integer
 
@@ -61,7 +58,8 @@ class PairedGymNE(GymNE):
     def __init__(self, *args: Any, env_seed: int = 0, **kwargs: Any) -> None:
         self._env_seed = integer("env_seed", env_seed, 0)
         self._played = 0  # populations that were evaluated
-        self._place: tuple[int, ...] | None = None  # of the first row of the next batch
+        self._place: tuple[int, ...] | None = None  # of the first row of a batch, ...
+        self._share: Sample | None = None  # ... or what it was sampled from
         self._row: tuple[int, ...] | None = None  # which is being evaluated
         self._episode = 0
         super().__init__(*args, **kwargs)
@@ -75,13 +73,18 @@ class PairedGymNE(GymNE):
         return _SeededResets(super()._instantiate_new_env(**kwargs))
 
     def _sample_and_compute_gradients(self, distribution: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(distribution, Sample):
-            self._place = distribution.place
-        return super()._sample_and_compute_gradients(distribution, *args, **kwargs)
+        self._share = distribution if isinstance(distribution, Sample) else None
+        try:
+            return super()._sample_and_compute_gradients(distribution, *args, **kwargs)
+        finally:
+            self._share = None
 
     def _evaluate_placed(self, piece: SolutionBatch, place: tuple[int, ...]) -> torch.Tensor:
         self._place = place
-        self.evaluate(piece)
+        try:
+            self.evaluate(piece)
+        finally:
+            self._place = None
         return piece.access_evals()
 
     def _evaluate_all(self, batch: SolutionBatch) -> None:
@@ -97,17 +100,16 @@ class PairedGymNE(GymNE):
         self._played += 1
 
     def _evaluate_batch(self, batch: SolutionBatch) -> None:
-        *place, first = (self._played, 0, 0) if self._place is None else self._place
+        known = self._place if self._share is None else self._share.place
+        *place, first = (self._played, 0, 0) if known is None else known
         try:
             for number, solution in enumerate(batch):
                 self._row, self._episode = (*place, (first + number) // 2), 0
                 self._evaluate(solution)
         finally:
             self._row = None
-        if self._place is None:
+        if known is None:
             self._played += 1
-        else:  # an adaptive population goes on from here
-            self._place = (*place, first + len(batch) + len(batch) % 2)
 
     def _rollout(self, **kwargs: Any) -> dict[str, Any]:
         if self._row is not None:

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
-from bgs_opt.hadamard import quadratic_form, tiles_of
-from bgs_opt.walsh import walsh
+from bgs_opt.extras import needs
 
-__all__ = ["ensemble_size", "hadamard_rows"]
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
 
-_FACTOR = 32  # H is a Kronecker product: five bits at a time
+from bgs_opt.hadamard import ensemble_size, quadratic_form, tiles_of
+from bgs_opt.walsh import hadamard_transform, walsh
+
+__all__ = ["hadamard_rows"]
 
 
 class _Tile(NamedTuple):
@@ -36,32 +38,15 @@ class _Ensemble(NamedTuple):
     tiles: tuple[_Tile, ...]
 
 
-def ensemble_size(dim: int) -> int:
-    """Rows that are orthogonal to each other."""
-    return 1 << min(7, tiles_of(dim)[0].bits)
-
-
 @functools.lru_cache(maxsize=16)
 def _walsh(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(walsh(size, "f4").copy()).to(device, dtype)
 
 
-def _transform(x: torch.Tensor) -> torch.Tensor:
-    """Unnormalised Walsh-Hadamard transform along the last axis, of length 2^p."""
-    size, shape = x.shape[-1], x.shape
-    inner = min(size, _FACTOR)
-    y = x.reshape(-1, inner) @ _walsh(inner, x.dtype, x.device)
-    while inner < size:
-        factor = min(_FACTOR, size // inner)
-        y = torch.matmul(_walsh(factor, x.dtype, x.device), y.reshape(-1, factor, inner))
-        inner *= factor
-    return y.reshape(shape)
-
-
 @functools.lru_cache(maxsize=1)
 def _ensemble(dim: int, seed: int, dtype: torch.dtype, device: torch.device) -> _Ensemble:
     tiles = tiles_of(dim)
-    high = ensemble_size(dim)
+    high = ensemble_size(tiles)
     bits = high.bit_length() - 1
     small = np.random.Generator(np.random.PCG64(seed))
     quadratic, form = quadratic_form(small, bits)
@@ -78,21 +63,22 @@ def _ensemble(dim: int, seed: int, dtype: torch.dtype, device: torch.device) -> 
         count, low = len(group), (1 << group[0].bits) // high
         counts += [count * high * low, count * low, count * low, count * high]  # D1 D2_lo D3
     drawn = torch.empty(sum(counts), dtype=dtype, device=device)
+    matrix = functools.partial(_walsh, dtype=dtype, device=device)
     signs = iter(drawn.random_(0, 2, generator=generator).mul_(2).sub_(1).split(counts))
     made = []
     for group in groups:
         size, count = 1 << group[0].bits, len(group)
         linear = hadamard[small.integers(0, high, count)]  # random linear parts of q
         d2_high = there((1 - 2 * quadratic) * linear, dtype)
-        d2 = _transform(next(signs).view(count, size)).view(count, high, -1)
+        d2 = hadamard_transform(next(signs).view(count, size), matrix).view(count, high, -1)
         d2 *= d2_high[:, :, None]
         d2 *= next(signs).view(count, 1, -1)
-        shared = _transform(d2.view(count, size)).view(count, high, -1)
+        shared = hadamard_transform(d2.view(count, size), matrix).view(count, high, -1)
         shared *= next(signs).view(count, 1, -1) / size
         for tile, c, column in zip(group, shared, next(signs).view(count, high), strict=True):
             made.append(_Tile(slice(tile.start, tile.start + tile.used), c, column))
     source = np.arange(high) ^ form[:, None]
-    return _Ensemble(there(source, torch.int64), _walsh(high, dtype, device), base, tuple(made))
+    return _Ensemble(there(source, torch.int64), matrix(high), base, tuple(made))
 
 
 def hadamard_rows(
@@ -105,7 +91,7 @@ def hadamard_rows(
     seed : int
         Of the ensemble, 0 <= seed < 2**64.
     rows : range
-        Consecutive numbers below :func:`ensemble_size`.
+        Consecutive numbers below :func:`bgs_opt.hadamard.ensemble_size`.
     like : tensor, shape (d,)
         Gives dtype and device.
     numbers : int

@@ -11,25 +11,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-try:
-    import torch
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.evotorch needs torch: pip install 'bgs-opt[evotorch]'"
-    ) from error
+from bgs_opt.extras import needs
 
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
+
+from bgs_opt.bounds import reflect
+from bgs_opt.hadamard import ensemble_size, tiles_of
 from bgs_opt.validation import choice
 
-from .evotorch_hadamard import ensemble_size, hadamard_rows
+from .evotorch_hadamard import hadamard_rows
 
-__all__ = ["SAMPLERS", "Rows", "mixed", "sampler_of"]
+__all__ = ["SAMPLERS", "Box", "Rows", "mixed", "sampler_of"]
 
 SAMPLERS = ("gaussian", "hadamard", "orthogonal", "rademacher")
 Piece = tuple[slice, slice, torch.Tensor]
+Box = tuple[torch.Tensor, torch.Tensor]
 
 _MASK = (1 << 64) - 1
 _BLOCK = {"cpu": 1 << 16}  # numbers made at a time: what a core's cache holds, ...
 _LARGE_BLOCK = 1 << 23  # ... and on other devices what is worth starting them for
+_FOLDED = 1 << 22  # numbers folded into the bounds at a time
 _LONG = 4096  # numbers of a row
 _CROWDED = 4  # directions beyond a quarter of the dimension: there orthogonal ones pay
 
@@ -86,7 +88,7 @@ class Rows:
         if self.sampler == "orthogonal":
             return min(self.num_directions, self.dim)
         if self.sampler == "hadamard":
-            return ensemble_size(self.dim)
+            return ensemble_size(tiles_of(self.dim))
         most = max(1, _BLOCK.get(device.type, _LARGE_BLOCK) // self.dim)
         return -(-self.num_directions // -(-self.num_directions // most))
 
@@ -141,14 +143,30 @@ class Rows:
 
     def perturb(
         self, generation: int, first: int, center: torch.Tensor, stdev: torch.Tensor,
-        out: torch.Tensor,
+        out: torch.Tensor, box: Box | None = None,
     ) -> None:  # fmt: skip
-        """Write both ends of the directions from ``first`` on into ``out``, shape (2n, d)."""
-        plus, minus = out[0::2], out[1::2]
+        """Write solutions: both ends of the directions from ``first`` on, perhaps the center.
+
+        Parameters
+        ----------
+        generation, first : int
+        center, stdev : tensor, shape (d,)
+        out : tensor, shape (2n, d) or (2n + 1, d)
+            Both ends of each direction in turn; the center in a last row that is left.
+        box : tuple of tensors, shape (d,), optional
+            Lower and upper bounds that the ends are folded into.
+        """
+        pairs = out[: len(out) // 2 * 2]
+        plus, minus = pairs[0::2], pairs[1::2]
         for rows, cols, block in self.pieces(generation, first, len(plus), center):
             scaled = block.mul_(stdev[cols])
             torch.add(center[cols], scaled, out=plus[rows, cols])
             torch.sub(center[cols], scaled, out=minus[rows, cols])
+        if box is not None:
+            for part in pairs.split(max(1, _FOLDED // self.dim)):
+                part.copy_(reflect(part, *box))
+        if len(out) > len(pairs):
+            out[-1] = center
 
     def weighted_sum(
         self, generation: int, index: list[int], weights: list[float], out: torch.Tensor

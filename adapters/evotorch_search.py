@@ -3,8 +3,7 @@
 A step does what a step of EvoTorch's Gaussian searchers does, in their order: the first one
 samples and evaluates, each later one updates the distribution by what the step before it
 evaluated and samples again; with ``distributed=True`` and actors, each samples, evaluates and
-updates. An evaluation that raises leaves the searcher as it was: the next step evaluates the same
-rows again.
+updates. After an evaluation that raises the next step evaluates the same rows again.
 """
 
 from __future__ import annotations
@@ -12,19 +11,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
-from evotorch.core import Problem, SolutionBatch
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
+    from evotorch.algorithms.distributed.gaussian import GaussianSearchAlgorithm
+    from evotorch.core import Problem, SolutionBatch
 
 from bgs_opt.bounds import reflect
 
 from .evotorch_actors import Evaluated, Sample, evaluate, sample_and_evaluate, summed_by_actors
 from .evotorch_distribution import BGSGaussian, fitness_array, pair_weights, root_mean_square
-from .evotorch_sampling import Rows, sampler_of
+from .evotorch_sampling import Box, Rows, sampler_of
 
 __all__ = ["Population", "Problem", "Search", "bounds_of", "reflect"]
-
-_CHUNK = 1 << 22  # numbers folded into the bounds at a time
 
 
 class Population(SolutionBatch):
@@ -55,7 +55,7 @@ class Search(GaussianSearchAlgorithm):
     _with_center: bool
     _acceptance: float | None
     _repeats: int
-    _box: tuple[torch.Tensor, torch.Tensor] | None
+    _box: Box | None
 
     def _begin(self, sampler: str | None) -> None:
         source = self.problem.generator
@@ -100,7 +100,7 @@ class Search(GaussianSearchAlgorithm):
         return Population(self.problem, rows, device=self._distribution.device, empty=True)
 
     def _sample_and_evaluate(self, batch: Population, first: int) -> None:
-        self._write(batch.access_values(), first, len(batch) // 2)
+        self._write(batch.access_values(), first)
         evaluate(self.problem, batch)
         if self._repeats > 1:
             total = batch.access_evals().clone()
@@ -109,17 +109,9 @@ class Search(GaussianSearchAlgorithm):
                 total += batch.access_evals()
             batch.access_evals().copy_(total / self._repeats)
 
-    def _write(self, out: torch.Tensor, first: int, directions: int) -> None:
+    def _write(self, out: torch.Tensor, first: int) -> None:
         center, stdev = self._distribution.mu, self._distribution.sigma
-        pairs = out[: 2 * directions]
-        self._rows.perturb(self._generation, first, center, stdev, pairs)
-        if self._box is not None:
-            step = max(1, _CHUNK // out.shape[1])
-            for start in range(0, len(pairs), step):
-                part = pairs[start : start + step]
-                part.copy_(reflect(part, *self._box))
-        if len(out) > len(pairs):
-            out[-1] = center
+        self._rows.perturb(self._generation, first, center, stdev, out, self._box)
 
     def _adaptive_population(self) -> Population:
         """Further directions of the same center until there were enough interactions."""
@@ -129,8 +121,7 @@ class Search(GaussianSearchAlgorithm):
             parts.append(self._empty(with_center=not parts))
             first = (len(parts) - 1) * (self._popsize // 2)
             self._sample_and_evaluate(parts[-1], first)
-            done = len(parts) * self._popsize
-            if self._popsize_max is not None and done >= self._popsize_max:
+            if self._popsize_max is not None and len(parts) * self._popsize >= self._popsize_max:
                 break
             if self.problem.status["total_interaction_count"] - before > self._num_interactions:
                 break
@@ -164,7 +155,7 @@ class Search(GaussianSearchAlgorithm):
         center, stdev = self._distribution.mu, self._distribution.sigma
         whole = Sample(
             self._rows, self._generation, 0, self._popsize // 2, 0, self._with_center, 0,
-            (center, stdev, *((None, None) if self._box is None else self._box)),
+            (center, stdev, *(self._box or ())),
         )  # fmt: skip
         found = sample_and_evaluate(
             self.problem, whole, obj_index=self._obj_index, repeats=self._repeats,
@@ -185,7 +176,7 @@ class Search(GaussianSearchAlgorithm):
         rewards = found.evals if maximize else -found.evals
         row = int(torch.argmax(torch.where(torch.isfinite(rewards), rewards, -torch.inf)))
         both = Population(self.problem, 2, device=self._distribution.device, empty=True)
-        self._write(both.access_values(), found.numbers[row // 2], 1)
+        self._write(both.access_values(), found.numbers[row // 2])
         best: Population = both[row % 2 : row % 2 + 1].clone()
         best.access_evals()[0, self._obj_index] = found.evals[row]
         return best
@@ -239,17 +230,13 @@ class Search(GaussianSearchAlgorithm):
     def _update_distribution(self, gradients: dict[str, Any]) -> None:
         if "sigma" in gradients or self._stdev_min is not None or self._stdev_max is not None:
             super()._update_distribution(gradients)
-        else:  # the standard deviations stay as they are
+        else:  # in place: to make a distribution takes longer than to update it
             rates, optimizers = {"mu": self._center_learning_rate}, {}
             if self._optimizer is not None:
                 rates, optimizers = {}, {"mu": self._optimizer}
-            self._distribution = self._distribution.update_parameters(
-                gradients, learning_rates=rates, optimizers=optimizers
-            )
+            self._distribution.mu = self._distribution.next_center(gradients, rates, optimizers)
         if self._box is not None:
-            self._distribution = self._distribution.modified_copy(
-                mu=reflect(self._distribution.mu, *self._box)
-            )
+            self._distribution.mu = reflect(self._distribution.mu, *self._box)
 
     def _population_fitnesses(self) -> torch.Tensor:
         if self._found is not None:
@@ -288,7 +275,7 @@ def is_here(device: str) -> bool:
     return device.startswith("cpu")
 
 
-def bounds_of(problem: Problem) -> tuple[torch.Tensor, torch.Tensor] | None:
+def bounds_of(problem: Problem) -> Box | None:
     """Lower and upper bound of each variable, shape (d,), or None without any."""
     sides = problem.lower_bounds, problem.upper_bounds
     if all(side is None for side in sides):

@@ -12,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.gymnasium", extra="gym"):
+    import gymnasium
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import FloatArray

@@ -18,8 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import numpy as np
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.gymnasium", extra="gym"):
+    import gymnasium
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import FloatArray

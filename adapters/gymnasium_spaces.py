@@ -10,12 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.gymnasium", extra="gym"):
     from gymnasium import spaces
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.gymnasium needs gymnasium: pip install 'bgs-opt[gym]'"
-    ) from error
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import FloatArray

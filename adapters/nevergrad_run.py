@@ -14,13 +14,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.nevergrad", extra="nevergrad"):
     import nevergrad as ng
     from nevergrad.optimization import base
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.nevergrad needs nevergrad: pip install 'bgs-opt[nevergrad]'"
-    ) from error
 
 from bgs_opt import BGS, Candidates, Options
 from bgs_opt.candidates import SLOT_BITS

@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import gymnasium  # noqa: F401
+    import torch
 
 from bgs_opt.interrupts import Interrupts
 from bgs_opt.protocols import FloatArray

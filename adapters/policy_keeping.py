@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import torch
 
 from bgs_opt import BGS, checkpoint
 from bgs_opt.atomic import replaced

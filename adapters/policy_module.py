@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from gymnasium import spaces
-from torch import nn
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import torch
+    from gymnasium import spaces
+    from torch import nn
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError, CheckpointError
 from bgs_opt.normalization import RunningMoments

@@ -11,8 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import nn
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import torch
+    from torch import nn
 
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.validation import choice, flag, integer

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import torch
 
 from bgs_opt.candidates import Candidates
 from bgs_opt.errors import ArgumentTypeError

@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import torch
 
 from bgs_opt import BGS
 from bgs_opt.errors import ArgumentTypeError, BGSError

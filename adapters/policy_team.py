@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-import torch.distributed as dist
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.policy", extra="policy"):
+    import torch.distributed as dist
 
 from bgs_opt.errors import ArgumentTypeError
 from bgs_opt.evaluation import Evaluator, Failure, Job, Stuck

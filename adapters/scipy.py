@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.scipy"):
     from scipy.optimize import Bounds
-except ImportError as error:  # pragma: no cover  (SciPy is a dependency of bgs-opt)
-    raise ImportError("bgs_opt.adapters.scipy needs SciPy: pip install bgs-opt") from error
 
 from bgs_opt import BGS, minimize
 from bgs_opt.validation import flag, integer, wrong_type, wrong_value

@@ -18,12 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-try:
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.torch", extra="torch"):
     import torch
-except ImportError as error:
-    raise ImportError(
-        "bgs_opt.adapters.torch needs torch: pip install 'bgs-opt[torch]'"
-    ) from error
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 

@@ -10,7 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.torch", extra="torch"):
+    import torch
 
 from bgs_opt.candidates import Candidates
 from bgs_opt.directions import FactorisedDirections

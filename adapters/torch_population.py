@@ -12,7 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.torch_population", extra="torch"):
+    import torch
 
 from bgs_opt.candidates import Candidates
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
@@ -72,8 +76,7 @@ class Population:
         factorised: bool | None = None,
         compile: bool = False,
     ) -> None:
-        self._flat = flat
-        self._candidates = candidates
+        self._flat, self._candidates = flat, candidates
         dim = candidates.dim if isinstance(candidates, Candidates) else candidates.shape[-1]
         ndim = 2 if isinstance(candidates, Candidates) else candidates.ndim
         if ndim != 2 or dim != len(flat) or not len(candidates):

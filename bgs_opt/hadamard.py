@@ -44,7 +44,7 @@ from bgs_opt.protocols import BLOCK_NUMBERS, Block, Directions, FloatArray, IntA
 from bgs_opt.streams import generator_at
 from bgs_opt.walsh import hadamard_transform, signed_columns, walsh
 
-__all__ = ["Hadamard", "quadratic_form", "tiles_of"]
+__all__ = ["Hadamard", "ensemble_size", "quadratic_form", "tiles_of"]
 
 _MAX_BITS = 15  # tile of 32,768: P^1.5 < 2^24, exact in float32
 _ROW_BITS = 7  # 128 orthogonal rows an ensemble
@@ -73,6 +73,11 @@ def tiles_of(dim: int) -> tuple[_Tile, ...]:
         out.append(_Tile(start, used, bits))
         start += used
     return tuple(out)
+
+
+def ensemble_size(tiles: tuple[_Tile, ...]) -> int:
+    """Rows that are orthogonal to each other."""
+    return 1 << min(_ROW_BITS, tiles[0].bits)
 
 
 def _signs(
@@ -122,8 +127,8 @@ def _make_ensemble(
     generator: np.random.Generator, tiles: tuple[_Tile, ...], dtype: str, rows: int
 ) -> _Ensemble:
     """Draw an ensemble and write out the tail of its first ``rows`` rows."""
-    bits = min(_ROW_BITS, tiles[0].bits)
-    high = 1 << bits
+    high = ensemble_size(tiles)
+    bits = high.bit_length() - 1
     quadratic, form = quadratic_form(generator, bits)
     base = int(generator.integers(0, high))
     signs_of_q = (1 - 2 * quadratic).astype(dtype)
@@ -176,7 +181,7 @@ class _HadamardDirections:
     def __init__(self, dim: int, num_directions: int, dtype: np.dtype[Any], entropy: int) -> None:
         self.dim, self.dtype, self.entropy = dim, dtype, entropy
         self.tiles = tiles_of(dim)
-        self.ensemble_size = 1 << min(_ROW_BITS, self.tiles[0].bits)
+        self.ensemble_size = ensemble_size(self.tiles)
         self.tail_rows = min(num_directions, self.ensemble_size)
         self._cache: tuple[tuple[int, int], _Ensemble] | None = None
 

@@ -36,7 +36,7 @@ def normalise(values: Array) -> Array:
 
 
 def spread(values: Array, where: Array | None = None) -> Array:
-    """Standard deviation (divided by n) of finite values of any magnitude, shape ().
+    """Standard deviation (divided by n) of n finite values of any magnitude, shape ().
 
     Values that are all equal give exactly zero. ``where`` (bool, the shape of the values) says
     which ones count.
@@ -44,8 +44,9 @@ def spread(values: Array, where: Array | None = None) -> Array:
     xp = array_namespace(values)
     largest = xp.max(xp.abs(values))
     scaled = values / xp.where(largest > 0, largest, xp.ones_like(largest))
-    if where is None:
-        return xp.std(scaled) * largest
+    if where is None:  # NumPy's own function takes twice as long for a few values
+        scaled = scaled - xp.sum(scaled) / values.shape[0]
+        return xp.sqrt(xp.sum(scaled * scaled) / values.shape[0]) * largest
     zeros = xp.zeros_like(values)
     count = xp.sum(xp.astype(where, values.dtype))
     count = xp.where(count > 0, count, xp.ones_like(count))
@@ -170,8 +171,8 @@ def direction_weights(
         kept = kept & accepted
         count = xp.sum(xp.astype(kept, plus.dtype))
         valid = xp.take(accepted, xp.concat([chosen, chosen]), axis=0)
-    scale = xp.ones_like(xp.max(both))
     if reward_scale == "rank":
+        scale = xp.ones_like(xp.max(both))
         ranks = centred_ranks(both)
         plus, minus = ranks[:n], ranks[n:]
     elif reward_scale == "all":

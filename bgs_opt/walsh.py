@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
-from bgs_opt.protocols import FloatArray, IntArray
+from bgs_opt.protocols import Array, FloatArray, IntArray
 
 __all__ = ["hadamard_transform", "signed_columns", "walsh"]
 
+_FACTOR = 32  # H is a Kronecker product of small H's: five bits at a time by thin products
 
-def hadamard_transform(x: FloatArray) -> FloatArray:
+
+def hadamard_transform(x: Array, matrix: Callable[[int], Array] | None = None) -> Array:
     """Unnormalised fast Walsh-Hadamard transform along the last axis, whose length is 2^p.
 
     Parameters
     ----------
-    x : ndarray of float, shape (..., 2**p)
+    x : array of float, shape (..., 2**p)
+        Of any library whose arrays have ``reshape`` and ``@``.
+    matrix : callable, optional
+        H of a size, (size, size), as an array to multiply with; by default :func:`walsh` in the
+        dtype of ``x``, for NumPy.
 
     Returns
     -------
-    ndarray of float, shape (..., 2**p)
+    array of float, shape (..., 2**p)
         ``y[..., i] = sum_m (-1)**popcount(i & m) x[..., m]``; a new array.
 
     Examples
@@ -28,14 +35,16 @@ def hadamard_transform(x: FloatArray) -> FloatArray:
     >>> hadamard_transform(np.array([1.0, 2.0, 3.0, 4.0]))
     array([10., -2., -4.,  0.])
     """
-    size, inner = x.shape[-1], min(x.shape[-1], 32)
-    # H is the Kronecker product of small H's: five bits at a time by thin matrix products
-    y = np.ascontiguousarray(x).reshape(-1, inner) @ walsh(inner, x.dtype.str)
+    if matrix is None:
+        x = np.ascontiguousarray(x)
+        matrix = functools.partial(walsh, dtype=x.dtype.str)
+    size, inner = x.shape[-1], min(x.shape[-1], _FACTOR)
+    y = x.reshape(-1, inner) @ matrix(inner)
     while inner < size:
-        factor = min(32, size // inner)
-        y = np.matmul(walsh(factor, x.dtype.str), y.reshape(-1, factor, inner))
+        factor = min(_FACTOR, size // inner)
+        y = matrix(factor) @ y.reshape(-1, factor, inner)
         inner *= factor
-    return np.asarray(y.reshape(x.shape))
+    return y.reshape(x.shape)
 
 
 @functools.lru_cache(maxsize=32)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Each row may import from the rows above it, never from its own. To place a module, add it here.
 LAYERS = (
-    {"atomic", "errors"},
+    {"atomic", "errors", "extras"},
     {"protocols"},
     {"validation"},
     {"streams"},
@@ -84,7 +84,7 @@ ADAPTERS = {
     "gymnasium_spaces": {"gymnasium"},
     "nevergrad": {"nevergrad"},
     "nevergrad_run": {"nevergrad"},
-    "policy": {"torch"},
+    "policy": {"gymnasium", "torch"},
     "policy_arguments": set(),
     "policy_cli": {"gymnasium"},
     "policy_keeping": {"torch"},

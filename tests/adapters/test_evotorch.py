@@ -6,11 +6,13 @@ anew here over our searcher.
 """
 
 import copy
+import functools
 import inspect
 import logging
 import math
 import pickle
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -20,11 +22,14 @@ from evotorch.algorithms.restarter.modify_restart import IPOP
 from evotorch.algorithms.restarter.restart import Restart
 from evotorch.logging import PandasLogger, PicklingLogger, StdOutLogger
 from evotorch.neuroevolution import GymNE, NEProblem, SupervisedNE, VecGymNE
+from scipy.linalg import hadamard
 
 from bgs_opt.adapters.evotorch import BGS, BGSGaussian, PairedGymNE
+from bgs_opt.adapters.evotorch_actors import Sample
 from bgs_opt.adapters.evotorch_distribution import pair_weights
 from bgs_opt.adapters.evotorch_sampling import SAMPLERS, Rows, sampler_of
 from bgs_opt.selection import direction_weights
+from bgs_opt.walsh import hadamard_transform
 
 logging.disable(logging.INFO)
 
@@ -323,6 +328,24 @@ def test_one_step_is_the_formula():
     assert np.allclose(search.status["center"].numpy(), start + 0.5 * g, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_gradient_is_in_units_of_the_deviations_that_there_are_now(frozen):
+    """Also after they were written anew; a gradient of twice the deviation is half as large."""
+    with torch.inference_mode(frozen):
+        distribution = BGSGaussian({"mu": torch.zeros(4), "sigma": torch.ones(4)})
+        samples, fitnesses = torch.randn(8, 4), torch.randn(8)
+
+        def gradient():
+            return distribution.compute_gradients(samples, fitnesses, objective_sense="max")["mu"]
+
+        first = gradient()
+        distribution.sigma.mul_(2)
+        assert torch.equal(gradient(), first / 2)
+        distribution.sigma = torch.full((4,), 4.0)
+        assert torch.equal(gradient(), first / 4)
+        assert torch.equal(gradient(), first / 4)
+
+
 def test_the_weights_are_those_of_the_core():
     evals = np.random.default_rng(1).normal(size=40)
     for center, threshold in ((None, None), (0.3, 0.2)):
@@ -337,6 +360,14 @@ def test_the_weights_are_those_of_the_core():
         due = direction_weights(evals[0::2], evals[1::2], top_k=7, accepted=accepted)
         assert np.array_equal(weights, due)
         assert np.isclose(utilities.sum(), 0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 32, 64, 2048])
+def test_the_transform_of_the_core_takes_tensors(size):
+    x = torch.arange(3.0 * size).reshape(3, size) % 7
+    due = x.numpy() @ hadamard(size)
+    got = hadamard_transform(x, lambda part: torch.from_numpy(hadamard(part)).float())
+    assert torch.equal(got, torch.from_numpy(due).float())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -563,6 +594,25 @@ def test_one_open_side_is_no_wall():
     assert float((search.status["center"] - 3).abs().max()) < 0.5
 
 
+@pytest.mark.parametrize("bounds", [None, "reflect"])
+def test_the_shares_of_actors_have_the_rows_of_the_population(bounds):
+    """In memory that holds NaN, and with so many numbers that they are folded in parts."""
+    dim = 300_000
+    problem = sphere(dim=dim, **({} if bounds is None else {"bounds": (-1, 1)}))
+    search = made(problem, bounds=bounds, center_eval=True, popsize=10)
+    search.step()
+    shared = (search.status["center"], search.status["stdev"], *(search._box or ()))
+    parts = []
+    for first, count in ((0, 2), (2, 3)):
+        last = first + count == 5
+        share = Sample(search._rows, 0, first, count, 5, last, 0, shared)
+        parts.append(share.sample(out=torch.full((2 * count + last, dim), math.nan)))
+    whole = search._population.values
+    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(whole[-1], search.status["center"])
+    assert bool((whole.abs() > 1).any()) == (bounds is None)
+
+
 # ---- repeats, the center, seeds and resuming
 
 
@@ -658,3 +708,34 @@ def test_a_seeded_environment_makes_a_run_repeat():
     assert not torch.equal(ends[0], ends[2])
     with pytest.raises(ValueError, match="env_seed: expected"):
         PairedGymNE("CartPole-v1", "Linear(obs_length, act_length)", env_seed=-1)
+
+
+class Logged(gymnasium.Wrapper):
+    """Keeps the seed of every reset."""
+
+    def __init__(self, seeds):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.seeds = seeds
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        return self.env.reset(seed=seed, options=options)
+
+
+def test_every_pair_of_an_adaptive_population_has_episodes_of_its_own_however_it_is_shared_out():
+    """Three batches of each share, as actors make them."""
+    found = []
+    for shares in ([(0, 5)], [(0, 2), (2, 3)]):
+        seeds = []
+        problem = PairedGymNE(functools.partial(Logged, seeds), "Linear(obs_length, act_length)")
+        shared = (torch.zeros(problem.solution_length), torch.ones(problem.solution_length))
+        for first, count in shares:
+            share = Sample(Rows("gaussian", 10, 5, 1), 4, first, count, 5, False, 0, shared)
+            problem._sample_and_compute_gradients(
+                share, 2 * count, obj_index=0, num_interactions=10**9, popsize_max=6 * count
+            )
+            assert share.spans == [first, first + 5, first + 10]
+        assert seeds[0::2] == seeds[1::2]
+        found.append(sorted(seeds[0::2]))
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 15

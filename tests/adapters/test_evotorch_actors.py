@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError
 
 from bgs_opt.adapters import evotorch_search
 from bgs_opt.adapters.evotorch import BGS, PairedGymNE
-from bgs_opt.errors import BGSWarning
+from bgs_opt.errors import WorkerLostWarning
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTING = {"popsize": 22, "center_learning_rate": 0.2, "stdev_init": 0.1, "distributed": True,
@@ -157,7 +157,7 @@ def test_a_killed_actor_is_replaced_and_the_bits_are_those_of_the_undisturbed_ru
     found = trajectory(search, 1)
     victim = search.problem.all_remote_problems().process()[0]
     os.kill(victim, signal.SIGKILL)
-    with pytest.warns(BGSWarning, match="an actor died"):
+    with pytest.warns(WorkerLostWarning, match="an actor died"):
         found += trajectory(search, 1)
     found += trajectory(search, 1)
     assert same(due, found)
@@ -172,7 +172,7 @@ def test_evaluations_that_kill_every_time_are_an_error_and_then_the_run_goes_on(
     search = made(2, distributed=distributed, folder=str(tmp_path))
     found = trajectory(search, 1)
     (tmp_path / "die").touch()
-    with pytest.warns(BGSWarning, match="an actor died"), pytest.raises(RayActorError):
+    with pytest.warns(WorkerLostWarning, match="an actor died"), pytest.raises(RayActorError):
         search.step()
     (tmp_path / "die").unlink()
     assert same(due, found + trajectory(search, 2))

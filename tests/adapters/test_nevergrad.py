@@ -659,18 +659,6 @@ def test_a_name_that_another_optimizer_has_stays_with_it_and_a_warning_says_so()
     assert "registry['BGS']" in out
 
 
-def test_without_nevergrad_the_import_names_what_to_install():
-    out = python(
-        "import sys\n"
-        "sys.modules['nevergrad'] = None\n"
-        "try:\n"
-        "    import bgs_opt.adapters.nevergrad\n"
-        "except ImportError as error:\n"
-        "    print(error)\n"
-    )
-    assert "pip install 'bgs-opt[nevergrad]'" in out
-
-
 # ---- executors
 
 
