@@ -1,8 +1,9 @@
+# make lander     trains a lunar lander for a few minutes: learning curve and film of an episode
 # make demo       trains the example network and writes its picture
 # make test       lint, types, tests
 # make coverage   the share of lines that the tests run, 95 % at least
 # make test-slow  the tests that `make test` leaves out: more places for faults of processes
-# make test-torch the EvoTorch searcher, here and over Ray actors, and the pages that use it
+# make test-torch the EvoTorch searcher, here and over Ray actors, policies, and the pages that use them
 # make test-hosts the examples of docs/nevergrad.md inside Ray Tune, Hydra, optimagic and Dask
 # make lint       the first two of `make test` alone
 # make bench      the benchmarks, with the figures that are due
@@ -15,8 +16,9 @@ VENV ?= .venv
 WORKERS ?= 3
 PYTEST_ARGS ?=
 
-WITH_TORCH := tests/adapters/test_evotorch*.py tests/adapters/test_torch*.py tests/test_docs.py tests/test_doctests.py \
-    tests/test_selection.py
+WITH_TORCH := tests/adapters/test_evotorch*.py tests/adapters/test_torch*.py tests/adapters/test_gymnasium.py \
+    tests/adapters/test_policy*.py tests/adapters/test_upstream.py tests/test_docs.py tests/test_doctests.py \
+    tests/test_selection.py tests/test_extras.py
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 BIN := $(VENV)/bin
@@ -30,10 +32,15 @@ export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test coverage test-slow test-torch test-hosts lint bench clean
+.PHONY: demo lander test coverage test-slow test-torch test-hosts lint bench clean
 
 demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
+
+lander: $(VENV)/.lander
+	$(BIN)/bgs-opt train LunarLander-v3 --env-option continuous=True --episodes 600 --evaluate-every 2 --workers 2 \
+	    --max-steps 500 --seed 0 --progress --output lander.pt --plot lander.png --video lander.gif
+	$(BIN)/bgs-opt play lander.pt --max-steps 500
 
 test: lint
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
@@ -79,12 +86,16 @@ $(VENV)/.demo: $(SETUP)
 	$(PIP) install --quiet -c constraints.txt -e '.[plots,demo]'
 	@touch $@
 
+$(VENV)/.lander: $(SETUP)
+	$(PIP) install --quiet -c constraints.txt -e '.[lander]'
+	@touch $@
+
 $(VENV)/.test: $(SETUP)
 	$(PIP) install --quiet -c constraints.txt -e '.[test]'
 	@touch $@
 
 $(VENV)/.torch: $(SETUP)
-	$(PIP) install --quiet -c constraints.txt -e '.[evotorch,gym,test]'
+	$(PIP) install --quiet -c constraints.txt -e '.[evotorch,lander,scale,test]'
 	@touch $@
 
 $(VENV)/.hosts: $(SETUP)

@@ -9,6 +9,7 @@ depends on its seed and its policy alone, not on the lane or on the others.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from bgs_opt.extras import needs
 with needs("bgs_opt.adapters.gymnasium", extra="gym"):
     import gymnasium
 
-from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
+from bgs_opt.errors import ArgumentTypeError, ArgumentValueError, BGSWarning
 from bgs_opt.protocols import FloatArray
 
 from .gymnasium_environments import Environment, Maker, choices, makers_of
@@ -28,6 +29,8 @@ from .gymnasium_spaces import Actions, actions_of, known_scale, observation_shap
 
 __all__ = ["Act", "Arena", "Episodes", "Rollout", "arena_of"]
 
+_LONG = 100_000
+"""Steps of an episode after which there is a warning."""
 _LANES = 16
 _ENDLESS = 10_000
 """Steps after which an episode without ``max_steps`` is taken to have no end."""
@@ -80,9 +83,9 @@ class _Separate(Players):
     def _check_alike(self, first: Environment) -> None:
         for which in range(1, len(self._makers)):
             other = self._environment(0, which)
-            for name in ("observation_space", "action_space"):
+            for name, of in (("observation_space", observation_shape), ("action_space", _itself)):
                 due, came = getattr(first, name), getattr(other, name)
-                if due is not None and getattr(due, "shape", None) != getattr(came, "shape", None):
+                if due is not None and of(due) != of(came):
                     raise ArgumentValueError(
                         f"env: expected environments with the same {name}; got {due} and {came}"
                     )
@@ -99,10 +102,11 @@ class _Separate(Players):
         generators = self._generators(seeds, greedy)
         now = np.stack([env.reset(int(seed)) for env, seed in zip(envs, seeds, strict=True)])
         rows, step = np.arange(len(seeds)), 0
-        while True:
+        while step != self.rollout.max_steps:
             tally.see(now[rows], rows)
-            if self._is_over(tally, step, envs[0]):
-                return tally.episodes()
+            if tally.over.all():
+                break
+            self._check_end(tally, step, envs)
             alive = rows[~tally.over[rows]]
             rows = alive if 2 * len(alive) <= len(rows) else rows
             outputs = self._outputs(act, now[rows], rows)
@@ -113,21 +117,31 @@ class _Separate(Players):
                     now[row], reward, over = envs[row].step(action)
                     tally.count(row, reward, over)
             step += 1
+        return tally.episodes()
 
-    def _is_over(self, tally: Tally, step: int, env: Environment) -> bool:
-        limit = self.rollout.max_steps
-        if limit is None and step >= _ENDLESS and env.endless:
+    def _check_end(self, tally: Tally, step: int, envs: Sequence[Environment]) -> None:
+        if self.rollout.max_steps is not None or step < _ENDLESS:
+            return
+        if step == _LONG:
+            warnings.warn(
+                f"an episode has gone on for {step:,} steps; max_steps ends it", BGSWarning,
+                stacklevel=2,
+            )  # fmt: skip
+        if any(env.endless for env, over in zip(envs, tally.over, strict=True) if not over):
             raise ArgumentValueError(
                 "max_steps: expected an int, as the environment never says that an episode is "
                 "over; got None"
             )
-        return bool(tally.over.all()) or (limit is not None and step >= limit)
 
     def close(self) -> None:
         """See :class:`Arena`."""
         for environment in self._made.values():
             environment.close()
         self._made.clear()
+
+
+def _itself(space: Any) -> Any:
+    return space
 
 
 class _InStep(Players):
@@ -163,10 +177,10 @@ class _InStep(Players):
         generators = self._generators(drawn, greedy)
         now = self._observed(self.env.reset(seed=drawn)[0])
         step = 0
-        while True:
+        while step != self.rollout.max_steps:
             tally.see(now[:count], rows[:count])
-            if tally.over.all() or step == self.rollout.max_steps:
-                return tally.episodes()
+            if tally.over.all():
+                break
             actions = self._decided(self._outputs(act, now, rows), generators)
             batch = np.asarray(actions, self.env.single_action_space.dtype)
             came, rewards, terminated, truncated, _ = self.env.step(batch)
@@ -177,6 +191,7 @@ class _InStep(Players):
                 came, _ = self.env.reset(options={"reset_mask": over})
             now = self._observed(came)
             step += 1
+        return tally.episodes()
 
     def close(self) -> None:
         """See :class:`Arena`; the environment is the caller's and stays open."""

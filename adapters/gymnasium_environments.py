@@ -70,7 +70,9 @@ class Environment:
                 self.env.seed(seed)
             came = self.env.reset()
         if isinstance(came, tuple) and len(came) == 2 and isinstance(came[1], dict):
-            came = came[0]
+            space = self.observation_space  # where both may be the observation
+            if not (isinstance(space, gymnasium.spaces.Tuple) and space.contains(came)):
+                came = came[0]
         return observed(came, self.observation_space)
 
     def step(self, action: Any) -> tuple[FloatArray, float, bool]:
@@ -103,7 +105,8 @@ def _takes_seed(env: Any) -> bool:
         parameters = inspect.signature(env.reset).parameters.values()
     except (TypeError, ValueError):
         return False
-    return any(p.name == "seed" or p.kind == p.VAR_KEYWORD for p in parameters)
+    older = callable(getattr(env, "seed", None))  # wrappers of those pass any keyword on
+    return any(p.name == "seed" or (p.kind == p.VAR_KEYWORD and not older) for p in parameters)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class _Made:
     spec: str | gymnasium.envs.registration.EnvSpec
 
     def __call__(self) -> Any:
-        return gymnasium.make(self.spec)
+        return gymnasium.make(self.spec, disable_env_checker=True)  # which costs time each step
 
 
 @dataclass(frozen=True)

@@ -140,17 +140,21 @@ class Players:
         chosen = outputs.dtype.kind in "iu"  # actions, not outputs: the policy has decided
         if outputs.ndim == 1 and (size == 1 or chosen):
             outputs = outputs[:, None]
-        fits = chosen or size is None or outputs.shape[1:] == (size,)
+        due = int(np.prod(self.actions.shape or ())) if chosen else size
+        fits = size is None or (outputs[:1].size == due if chosen else outputs.shape[1:] == (due,))
         if len(outputs) != len(rows) or not fits:
             raise ArgumentValueError(
-                f"policy: expected outputs of shape ({len(rows)}, {size}) for the actions of the "
+                f"policy: expected outputs of shape ({len(rows)}, {due}) for the actions of the "
                 f"environment; got {outputs.shape}"
             )
         return outputs
 
     def _decided(self, outputs: npt.NDArray[Any], generators: Any) -> Sequence[Any]:
         if outputs.dtype.kind in "iu":
-            return [o.item() if o.size == 1 else o for o in outputs]
+            shape = self.actions.shape
+            if shape is None:
+                return [o.item() if o.size == 1 else o for o in outputs]
+            return [o.reshape(shape) if shape else o.item() for o in outputs]
         return self.actions(outputs, generators)
 
     def _generators(self, seeds: Sequence[int], greedy: bool) -> list[np.random.Generator] | None:

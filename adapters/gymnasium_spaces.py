@@ -21,6 +21,8 @@ from bgs_opt.validation import wrong_type
 
 __all__ = ["Actions", "actions_of", "known_scale", "observation_shape", "observed"]
 
+_OPEN = 1e6
+"""From this size on a side is open: that is often written as the largest number of its type."""
 Outputs = npt.NDArray[Any]
 Generators = Sequence[np.random.Generator] | None
 
@@ -31,6 +33,11 @@ class Actions(Protocol):
     @property
     def size(self) -> int | None:
         """Outputs that the policy must have; None: any number of them is an action."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Shape of an action; None: any."""
         ...
 
     def __call__(self, outputs: Outputs, generators: Generators) -> Sequence[Any]:
@@ -89,13 +96,13 @@ class _Boxed:
     def __init__(self, space: spaces.Box, sample: bool) -> None:
         self.low, self.high = (np.asarray(x, np.float64).reshape(-1)
                                for x in (space.low, space.high))  # fmt: skip
-        self.closed = np.isfinite(self.low) & np.isfinite(self.high)
+        self.closed = (np.abs(self.low) < _OPEN) & (np.abs(self.high) < _OPEN)
         closed = self.closed
         self.middle = np.zeros(len(closed))
         self.half = np.ones(len(closed))
         self.middle[closed] = self.low[closed] / 2 + self.high[closed] / 2
         self.half[closed] = self.high[closed] / 2 - self.low[closed] / 2
-        self.shape, self.dtype = space.shape, space.dtype
+        self.shape, self.dtype = space.shape, np.dtype(space.dtype)
         self.size = len(closed) * (2 if sample else 1)
 
     def __call__(self, outputs: Outputs, generators: Generators) -> Sequence[Any]:
@@ -106,13 +113,15 @@ class _Boxed:
             outputs = outputs + np.exp(np.clip(spread, -20, 2)) * noise
         inside = np.where(self.closed, np.clip(outputs, -1, 1), outputs)
         actions = np.clip(self.middle + self.half * inside, self.low, self.high)
+        if self.dtype.kind in "iu":
+            actions = np.rint(actions)
         return list(actions.astype(self.dtype).reshape(-1, *self.shape))
 
 
 class _Straight:
     """Outputs are actions: an environment that says nothing of its actions."""
 
-    size = None
+    size = shape = None
 
     def __call__(self, outputs: Outputs, generators: Generators) -> Sequence[Any]:
         return list(outputs)
@@ -175,8 +184,7 @@ def observation_shape(space: object) -> tuple[int, ...] | None:
 def known_scale(space: object) -> bool:
     """Whether the space says how large observations are: every side of it is closed."""
     if isinstance(space, spaces.Box):
-        # an open side is often written as the largest number of its type
-        return bool((np.abs([space.low, space.high]) < 1e6).all())
+        return bool((np.abs([space.low, space.high]) < _OPEN).all())
     return space is not None
 
 

@@ -137,8 +137,9 @@ def train(
     target : float, optional
         Stop when an evaluation has this mean return.
     sigma : float, optional
-        Size of the perturbations; by default the one that changes outputs by 0.4 (root mean
-        square over observations of random actions).
+        Size of the perturbations at the start; by default the one that moves outputs apart by a
+        standard deviation of 1, or 0.4 where observations are normalised, over those that random
+        actions meet.
     num_directions : int, optional
         Pairs of episodes in a generation, 8 by default.
     seed : None, int, SeedSequence or Generator
@@ -183,9 +184,13 @@ def train(
         File that the training is kept in, written every so many seconds and at the end; whether
         to go on with it. ``Policy.load`` reads the policy of it.
     **bgs_options
-        Further arguments of :class:`bgs_opt.BGS`: ``top_k``, ``selection``, ``sampler``,
-        ``learning_rate`` (0.7 sigma by default), ``options``, ..., and ``optimizer`` ("sgd" by
-        default), which may also be a class of ``torch.optim``.
+        Further arguments of :class:`bgs_opt.BGS`: ``top_k``, ``selection`` ("max" by default,
+        which is good where all episodes of a generation have one seed), ``sampler``,
+        ``options`` (by default with ``common_seeds="generation"``, or "pair" where there
+        is a list of environments), ..., and ``optimizer``
+        ("sgd" by default), which may also be a class of ``torch.optim``. Without a
+        ``learning_rate`` the plain step is 0.7 sigma, and without a ``sigma_rule`` both fall as
+        ``InverseDecay(64, 1/16)`` says.
 
     Returns
     -------
@@ -222,9 +227,7 @@ def train(
             else:
                 state, found = kept[1], sigma or kept[0].start_sigma
             opt = optimizer_of(player, found, num_directions, entropy, bgs_options, own)
-            training = Training(
-                opt, team, evaluation or Evaluation(), hooks, state, rollout.lanes or 1
-            )
+            training = Training(opt, team, evaluation or Evaluation(), hooks, state, player.lanes)
             if kept is not None:
                 resume_run(training, kept[0], kept[2], seeded=seed is not None)
             keeper = Keeper(training, path, checkpoint_seconds)

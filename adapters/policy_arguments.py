@@ -138,7 +138,8 @@ def keywords(args: argparse.Namespace) -> dict[str, Any]:
     given |= {name: value for name, value in further.items() if name not in names}
     if args.repeats is not None:
         options["repeats"] = args.repeats
-    given["options"] = Options(**options)
+    if options:
+        given["options"] = Options(**{"common_seeds": "generation", **options})
     given["policy_options"] = pairs("--policy-option", args.policy_option)
     return given
 

@@ -59,7 +59,8 @@ class Normalizer(nn.Module):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations (..., *shape) as the network gets them."""
-        return ((observations - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
+        moved = ((observations - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
+        return moved.to(observations.dtype)
 
 
 class Policy(nn.Module):
@@ -118,11 +119,15 @@ class Policy(nn.Module):
         """Forget the hidden state of a recurrent network, as at the start of an episode."""
         self._hidden = None
 
-    def outputs(self, observations: torch.Tensor, *hidden: Any, **named: Any) -> Any:
-        """What the network says of observations (..., *shape)."""
+    def prepared(self, observations: torch.Tensor) -> torch.Tensor:
+        """Observations (n, *shape) as the network gets them: normalised, for ours as vectors."""
         if self.normalizer is not None:
             observations = self.normalizer(observations)
-        return self.network(observations, *hidden, **named)
+        return observations.flatten(1) if type(self.network) in NETWORKS.values() else observations
+
+    def outputs(self, observations: torch.Tensor, *hidden: Any, **named: Any) -> Any:
+        """What the network says of observations (n, *shape)."""
+        return self.network(self.prepared(observations), *hidden, **named)
 
     @torch.no_grad()
     def forward(self, observation: Any, **named: Any) -> Any:
@@ -256,6 +261,12 @@ def _described(space: Any) -> Any:
                 "start": space.start.tolist()}  # fmt: skip
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "n": list(space.shape)}
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        named = isinstance(space, spaces.Dict)
+        inner = [[name, _described(part)] for name, part in
+                 (space.spaces.items() if named else enumerate(space.spaces))]  # fmt: skip
+        kind = "Dict" if named else "Tuple"
+        return {"kind": kind, "spaces": inner} if all(part for _, part in inner) else None
     return None
 
 
@@ -268,6 +279,9 @@ def _space(described: Any) -> Any:
         dtype = np.dtype(given["dtype"])
         sides = [np.array(given[side], dtype) for side in ("low", "high")]
         return spaces.Box(*sides, dtype=dtype.type)
+    if kind in ("Dict", "Tuple"):
+        inner = [(name, _space(part)) for name, part in given["spaces"]]
+        return spaces.Dict(inner) if kind == "Dict" else spaces.Tuple([part for _, part in inner])
     made = {"Discrete": spaces.Discrete, "MultiDiscrete": spaces.MultiDiscrete,
             "MultiBinary": spaces.MultiBinary}  # fmt: skip
     return made[kind](**given)

@@ -30,9 +30,10 @@ class Linear(nn.Module):
     ----------
     observation_size, outputs : int
     bias : bool
+        Whether outputs have a part that does not depend on the observation.
     """
 
-    def __init__(self, observation_size: int, outputs: int, *, bias: bool = True) -> None:
+    def __init__(self, observation_size: int, outputs: int, *, bias: bool = False) -> None:
         super().__init__()
         integer("observation_size", observation_size, 1)
         integer("outputs", outputs, 1)

@@ -86,6 +86,11 @@ class Player:
         return self._arena
 
     @property
+    def lanes(self) -> int:
+        """Episodes of a block: as many as are wanted, where there are so many environments."""
+        return min(self.rollout.lanes or self.arena.lanes, self.arena.lanes)
+
+    @property
     def flat(self) -> FlatParameters:
         """The parameters that are searched."""
         if self._flat is None:
@@ -95,6 +100,7 @@ class Player:
 
     def __call__(self, block: Block, seed: int = 0) -> Episodes:
         """Play a block."""
+        self.policy.eval()
         if block.members is None:
             return self._probe(block)
         if self.policy.normalizer is not None and block.moments is not None:
@@ -139,7 +145,7 @@ class Player:
         """What the policy does as it is, forgetting each time what it saw before."""
         with torch.no_grad():
             out = self.policy.outputs(_like(observations, self.flat.vector))
-        return (out[0] if self.policy.recurrent else out).cpu().numpy()
+        return _numbers(out[0] if self.policy.recurrent else out)
 
     def close(self) -> None:
         """Free the environments."""
@@ -150,6 +156,12 @@ class Player:
 
 def _like(array: Any, vector: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(vector.device, vector.dtype)
+
+
+def _numbers(out: torch.Tensor) -> Any:
+    """Outputs as an array; half precisions as float32."""
+    out = out.detach().cpu()
+    return (out.float() if out.dtype in (torch.float16, torch.bfloat16) else out).numpy()
 
 
 class _Acting:
@@ -167,8 +179,7 @@ class _Acting:
             self._choose(rows)
         given = _like(observations, self._flat.vector)
         with torch.no_grad():
-            if self._policy.normalizer is not None:
-                given = self._policy.normalizer(given)
+            given = self._policy.prepared(given)
             hidden = () if self._hidden is None else (self._hidden,)
             out = self._population(given, *hidden, **self._named)
         if self._policy.recurrent:
@@ -179,7 +190,7 @@ class _Acting:
                 )
             out, self._hidden = out
         self.acted = True
-        return out.detach().cpu().numpy()
+        return _numbers(out)
 
     def _choose(self, rows: IntArray) -> None:
         """Go on with these members alone."""
@@ -195,7 +206,7 @@ class _Acting:
 def perturbed(
     player: Player, observations: FloatArray, moments: RunningMoments | None, seed: int
 ) -> Callable[[float], float]:
-    """How much outputs change with sigma: their root mean square over random directions.
+    """How much sigma moves outputs apart: the deviation, over observations, of the change.
 
     Parameters
     ----------
@@ -215,8 +226,7 @@ def perturbed(
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(observations))[:256]
     given = _like(observations[np.sort(chosen)], flat.vector)
-    if policy.normalizer is not None:
-        given = policy.normalizer(given)
+    given = policy.prepared(given)
     center = flat.to_numpy().astype(np.float64)
     moves = generator.standard_normal((8, len(center)))
 
@@ -225,7 +235,8 @@ def perturbed(
         return out[0] if policy.recurrent else out
 
     # for each member each observation by itself: batches are not every module's matter
-    each = torch.func.vmap(torch.func.vmap(one, in_dims=(None, 0)), in_dims=(0, None))
+    each = torch.func.vmap(torch.func.vmap(one, in_dims=(None, 0), randomness="different"),
+                           in_dims=(0, None), randomness="different")  # fmt: skip
 
     def outputs(points: FloatArray) -> FloatArray:
         with torch.no_grad():
@@ -239,6 +250,6 @@ def perturbed(
 
     def changed(sigma: float) -> float:
         difference = outputs(center + sigma * moves) - still
-        return float(np.sqrt(np.mean(np.square(difference))))
+        return float(np.sqrt(np.mean(np.var(difference, axis=1))))
 
     return changed

@@ -16,7 +16,7 @@ from bgs_opt.extras import needs
 with needs("bgs_opt.adapters.policy", extra="policy"):
     import torch
 
-from bgs_opt import BGS
+from bgs_opt import BGS, InverseDecay, Options
 from bgs_opt.errors import ArgumentTypeError, BGSError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.protocols import FloatArray
@@ -34,8 +34,11 @@ from .torch_optimizer import TorchOptimizer
 
 __all__ = ["gains_of", "logger_of", "optimizer_of", "player_of", "resolved", "warm_up"]
 
-OUTPUT_CHANGE = 0.4
-"""Root mean square that sigma changes outputs by, where it is found; 2 is the range of a Box."""
+OUTPUT_CHANGE = {"plain": 1.0, "normalized": 0.4}
+"""Standard deviation over observations of what sigma, where it is found, adds to outputs; -1 .. 1
+is the range of a Box. Normalised observations grow as a policy leaves what it knew."""
+DECAY = InverseDecay(half=64, floor=1 / 16)
+"""Of sigma and the step."""
 STEP = 0.7
 """Step over sigma."""
 WARM_UP = 2
@@ -108,7 +111,7 @@ def warm_up(team: Team, entropy: int, sigma: float | None) -> tuple[Progress, fl
                 progress.moments = progress.moments.merged(result.moments)
     if sigma is None:
         changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0])
-        sigma = _solved(changed, OUTPUT_CHANGE)
+        sigma = _solved(changed, OUTPUT_CHANGE["plain" if normalizer is None else "normalized"])
     return progress, sigma
 
 
@@ -133,14 +136,28 @@ def optimizer_of(
     if unknown := sorted(set(given) - set(known)):
         known += own
         wrong_type(unknown[0], "one of " + ", ".join(sorted(set(known))), given[unknown[0]])
-    made = {"optimizer": "sgd", **given}
+    # one of several environments is drawn by the seed: then not the same one for a generation
+    seeds = "pair" if isinstance(player.env, (list, tuple)) else "generation"
+    made = {
+        "optimizer": "sgd",
+        "options": Options(common_seeds=seeds),
+        "selection": "max",
+        **given,
+    }
+    if not isinstance(made["options"], Options):
+        wrong_type("options", "a bgs_opt.Options", made["options"])
     rule = made["optimizer"]
     if isinstance(rule, type) or (callable(rule) and not hasattr(rule, "step")):
         made["optimizer"] = TorchOptimizer(rule)
     elif rule == "sgd" and made.get("learning_rate") is None:
         made["learning_rate"] = STEP * real("sigma", sigma, 0, open_low=True)
+        if made.get("sigma_rule") is None and made["options"].learning_rate_schedule is None:
+            made["sigma_rule"] = DECAY
+            made["options"] = dataclasses.replace(made["options"], learning_rate_schedule=DECAY)
+    start = player.flat.to_numpy()
+    start = start.astype(np.float32) if start.dtype == np.float16 else start
     return BGS(
-        player.flat.to_numpy(), sigma, maximize=True, seed=entropy,
+        start, sigma, maximize=True, seed=entropy,
         num_directions=NUM_DIRECTIONS if num_directions is None else num_directions,
         layout=player.flat.layout, **made,
     )  # fmt: skip

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bgs_opt.minimization import minimize
     from bgs_opt.optimizers import SGD, Adam, ClipUp
     from bgs_opt.options import Options
-    from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, LinearDecay
+    from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, InverseDecay, LinearDecay
     from bgs_opt.state import Best
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "Gaussian",
     "GaussianTable",
     "Hadamard",
+    "InverseDecay",
     "LinearDecay",
     "Options",
     "Rademacher",
@@ -51,7 +52,7 @@ _NAMES_OF = {
     "minimization": ["minimize"],
     "optimizers": ["SGD", "Adam", "ClipUp"],
     "options": ["Options"],
-    "sigma": ["CumulativeAdaptation", "ExponentialDecay", "LinearDecay"],
+    "sigma": ["CumulativeAdaptation", "ExponentialDecay", "InverseDecay", "LinearDecay"],
     "state": ["Best"],
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}

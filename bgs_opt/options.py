@@ -18,7 +18,7 @@ from bgs_opt.hadamard import Hadamard
 from bgs_opt.optimizers import SGD, Adam, ClipUp
 from bgs_opt.protocols import Layout, Optimizer, Sampler, Schedule
 from bgs_opt.selection import REWARD_SCALES
-from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, LinearDecay
+from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, InverseDecay, LinearDecay
 from bgs_opt.validation import choice, flag, integer, real, wrong_type, wrong_value
 
 __all__ = [
@@ -55,7 +55,8 @@ REGISTERED: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         QR, Factorised, Gaussian, GaussianTable, Hadamard, Rademacher,
-        SGD, Adam, ClipUp, CumulativeAdaptation, ExponentialDecay, LinearDecay,
+        SGD, Adam, ClipUp, CumulativeAdaptation, ExponentialDecay, InverseDecay,
+        LinearDecay,
     )
 }  # fmt: skip
 """Frozen descriptions that a checkpoint may name."""

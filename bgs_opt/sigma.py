@@ -16,7 +16,14 @@ from array_api_compat import array_namespace
 from bgs_opt.protocols import Array, Schedule
 from bgs_opt.validation import integer, real
 
-__all__ = ["CumulativeAdaptation", "ExponentialDecay", "LinearDecay", "clamp", "factor"]
+__all__ = [
+    "CumulativeAdaptation",
+    "ExponentialDecay",
+    "InverseDecay",
+    "LinearDecay",
+    "clamp",
+    "factor",
+]
 
 
 def factor(name: str, schedule: Schedule | None, generation: int) -> float | None:
@@ -71,6 +78,35 @@ class LinearDecay:
         """Return the factor of the given generation."""
         share = min(1.0, generation / self.generations)
         return 1.0 + (self.final - 1.0) * share
+
+
+@dataclass(frozen=True)
+class InverseDecay:
+    """Factor ``max(floor, 1 / (1 + generation / half))``: fast at first, without an end.
+
+    Parameters
+    ----------
+    half : float
+        Generations after which it is one half, > 0.
+    floor : float
+        Smallest factor, in (0, 1].
+
+    Examples
+    --------
+    >>> InverseDecay(10)(10)
+    0.5
+    """
+
+    half: float = 16.0
+    floor: float = 0.125
+
+    def __post_init__(self) -> None:
+        real("half", self.half, 0, open_low=True)
+        real("floor", self.floor, 0, 1, open_low=True)
+
+    def __call__(self, generation: int) -> float:
+        """Return the factor of the given generation."""
+        return max(self.floor, 1 / (1 + generation / self.half))
 
 
 @dataclass(frozen=True)

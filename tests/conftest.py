@@ -12,15 +12,17 @@ TRACED = {
     "test_gradient", "test_inject", "test_minimize", "test_nevergrad", "test_normalization",
     "test_opening", "test_optimizers", "test_options", "test_plots", "test_scipy",
     "test_selection", "test_sigma", "test_state", "test_streams", "test_torch",
-    "test_torch_population", "test_workers",
+    "test_torch_population", "test_workers", "test_gymnasium", "test_policy", "test_policy_cli",
 }  # fmt: skip
 """Modules that `make coverage` runs; the others run no line that these do not, but very often:
 they get the mark `untraced`, as single tests have."""
 
+NEEDED = {"evotorch": "evotorch", "torch": "torch", "gymnasium": "gymnasium", "policy": "torch",
+          "upstream": "torch"}  # fmt: skip
 collect_ignore_glob = [
-    f"adapters/test_{host}*"
-    for host in ("evotorch", "torch")
-    if importlib.util.find_spec(host) is None
+    f"adapters/test_{tests}*"
+    for tests, package in NEEDED.items()
+    if importlib.util.find_spec(package) is None
 ]
 """What `make test` leaves out, without torch and EvoTorch; `make test-torch` runs it."""
 
@@ -28,7 +30,7 @@ TOGETHER = {"test_checkpoint", "test_golden", "test_plots", "test_resume", "test
             "test_statistics", "test_evotorch_actors"}  # fmt: skip
 """Modules whose tests share what takes long to make: with pytest-xdist one worker runs them."""
 
-LONGEST = {"test_state_machine", "test_evotorch_actors"}
+LONGEST = {"test_state_machine", "test_evotorch_actors", "test_policy"}
 
 TRACED_PROCESSES = {"test_cli", "test_scipy"}
 """Modules whose tests start processes in which coverage is taken too; elsewhere it would double

@@ -33,7 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/*.md")])
 LANGUAGES = {"python", "sh", "bash", "console", "text", "toml", "yaml"}
 SECONDS = 150
-HEAVY = ("torch", "evotorch")
+HEAVY = {"torch": "torch", "evotorch": "evotorch", "gymnasium": "gymnasium",
+         r"bgs_opt\.adapters\.policy": "torch"}  # fmt: skip
 KNOWN = ("-W", "ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by evotorch
 
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
@@ -65,7 +66,7 @@ def hosts(page: str) -> dict[str, str]:
 
 def is_heavy(block: Block) -> bool:
     """Whether a block imports what is not installed."""
-    modules = [name for name in HEAVY if importlib.util.find_spec(name) is None]
+    modules = [name for name, needed in HEAVY.items() if importlib.util.find_spec(needed) is None]
     return any(re.search(rf"^(import|from) {name}\b", block.text, re.M) for name in modules)
 
 

@@ -168,7 +168,10 @@ def test_every_public_sampler_optimizer_and_schedule_can_be_written():
     assert all(REGISTERED[kind.__name__] is kind for kind in described)
 
 
-SIGMA_RULES = {bgs_opt.CumulativeAdaptation, bgs_opt.ExponentialDecay, bgs_opt.LinearDecay}
+SIGMA_RULES = {
+    bgs_opt.CumulativeAdaptation, bgs_opt.ExponentialDecay, bgs_opt.InverseDecay,
+    bgs_opt.LinearDecay,
+}  # fmt: skip
 
 
 def test_schedules_are_schedules():

@@ -10,7 +10,13 @@ from bgs_opt.directions import QR, Gaussian
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.gradient import accumulate
 from bgs_opt.hadamard import Hadamard
-from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, LinearDecay, clamp
+from bgs_opt.sigma import (
+    CumulativeAdaptation,
+    ExponentialDecay,
+    InverseDecay,
+    LinearDecay,
+    clamp,
+)
 from tests.conformance import ENTROPY, NAMESPACES, rows_of
 
 
@@ -30,9 +36,17 @@ def test_linear_decay_is_a_straight_line_and_then_flat():
     assert decay(10**15) == 0.5
 
 
+def test_inverse_decay_is_a_hyperbola_down_to_its_floor():
+    decay = InverseDecay(half=4, floor=0.2)
+    assert [decay(g) for g in (0, 4, 8, 12)] == [1, 1 / 2, 1 / 3, 1 / 4]
+    assert decay(16) == decay(10**9) == 0.2
+
+
 @pytest.mark.parametrize(
     ("make", "name", "good"),
     [
+        (InverseDecay, "half", 0.5),
+        (lambda v: InverseDecay(3, v), "floor", 1.0),
         (ExponentialDecay, "rate", 1.0),
         (lambda v: ExponentialDecay(0.5, v), "floor", 1.0),
         (lambda v: LinearDecay(3, v), "final", 1.0),

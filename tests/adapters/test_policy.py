@@ -43,8 +43,7 @@ def same(first, second):
 
 
 def test_a_linear_policy_finds_the_known_optimum():
-    result = train("linear", Target, seed=1, generations=60, evaluation=Evaluation(20, 10),
-                   policy_options={"bias": False})  # fmt: skip
+    result = train("linear", Target, seed=1, generations=150, evaluation=Evaluation(50, 10))
     weights = result.policy.network.map.weight.detach().numpy()
     assert np.abs(weights - Target.wanted).max() < 0.15
     assert result.evaluation > -0.1

@@ -28,7 +28,7 @@ def solve(task):
     spec = gymnasium.spec("LunarLander-v3")
     spec.kwargs = {**spec.kwargs, "continuous": True}
     result = train(kind, spec, seed=seed, episodes=limit, target=TARGET,
-                   rollout=Rollout(max_steps=HORIZON), evaluation=Evaluation(2, 10))  # fmt: skip
+                   rollout=Rollout(max_steps=HORIZON, lanes=16), evaluation=Evaluation(2, 10))  # fmt: skip
     reached = result.evaluation >= TARGET
     return task, result.episodes if reached else np.inf, result.evaluation, result.sigma
 
