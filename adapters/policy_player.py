@@ -72,6 +72,7 @@ class Player:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        self.shares_forward: bool | None = None
         self._arena: Arena | None = None
         self._flat: FlatParameters | None = None
 
@@ -105,7 +106,7 @@ class Player:
             return self._probe(block)
         if self.policy.normalizer is not None and block.moments is not None:
             self.policy.normalizer.load(block.moments)
-        acting = _Acting(self.policy, self.flat, block, self.compile)
+        acting = _Acting(self, block)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a worker process: sums of several threads round otherwise
         try:
@@ -167,8 +168,9 @@ def _numbers(out: torch.Tensor) -> Any:
 class _Acting:
     """The members of a block, those whose episodes go on, each with its hidden state."""
 
-    def __init__(self, policy: Policy, flat: FlatParameters, block: Block, compile: bool) -> None:
-        self._policy, self._flat, self._block, self._compile = policy, flat, block, compile
+    def __init__(self, player: Player, block: Block) -> None:
+        self._player, self._block, self._compile = player, block, player.compile
+        self._policy, self._flat = player.policy, player.flat
         self._rows: IntArray | None = None
         self._hidden: Any = None
         self._named: dict[str, torch.Tensor] = {}
@@ -190,6 +192,8 @@ class _Acting:
                 )
             out, self._hidden = out
         self.acted = True
+        if isinstance(self._block.members, Candidates):  # a first block shows it for all
+            self._player.shares_forward = self._population.shares_forward
         return _numbers(out)
 
     def _choose(self, rows: IntArray) -> None:
@@ -198,7 +202,10 @@ class _Acting:
             self._hidden = taken(self._hidden, np.searchsorted(self._rows, rows))
         self._rows = rows.copy()
         members = self._block.members[rows]
-        self._population = Population(self._flat, members, compile=self._compile)
+        shares = self._player.shares_forward if isinstance(members, Candidates) else False
+        self._population = Population(
+            self._flat, members, compile=self._compile, factorised=shares
+        )
         self._named = {name: _like(values[rows], self._flat.vector)
                        for name, values in dict(self._block.extra).items()}  # fmt: skip
 
@@ -230,8 +237,8 @@ def perturbed(
     center = flat.to_numpy().astype(np.float64)
     moves = generator.standard_normal((8, len(center)))
 
-    def one(parameters: dict[str, torch.Tensor], observation: torch.Tensor) -> torch.Tensor:
-        out = torch.func.functional_call(flat.module, parameters, (observation,))
+    def one(parameters: dict[str, torch.Tensor], observation: torch.Tensor) -> Any:
+        out = flat.call(parameters, (observation,))
         return out[0] if policy.recurrent else out
 
     # for each member each observation by itself: batches are not every module's matter

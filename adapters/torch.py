@@ -171,6 +171,7 @@ class FlatParameters:
         self._parameters = {name: every[name] for name in names}
         _check_alike(self._parameters)
         self.layout = ParamLayout({n: tuple(p.shape) for n, p in self._parameters.items()})
+        self._aliases = _aliases_of(module)
         self._vector = torch.empty(0)
         self._attach()
 
@@ -248,6 +249,31 @@ class FlatParameters:
             block.name: values[..., block.where].reshape(*batch, *block.shape)
             for block in self.layout.blocks
         }  # fmt: skip
+
+    def call(
+        self, parameters: Mapping[str, torch.Tensor], args: tuple[Any, ...], kwargs: Any = None
+    ) -> Any:
+        """What the module returns with parameters as :meth:`named` gives them.
+
+        ``torch.func.functional_call`` for modules of which parts stand in several places, too:
+        its own way with tied weights leaves the replaced ones in a part that is used twice.
+        """
+        every = {alias: parameters[name] for alias, name in self._aliases.items()
+                 if name in parameters}  # fmt: skip
+        return torch.func.functional_call(
+            self._module, every, args, kwargs or {}, tie_weights=False
+        )
+
+
+def _aliases_of(module: torch.nn.Module) -> dict[str, str]:
+    """One name for each place of each parameter, and the first name of that parameter."""
+    first = {parameter: name for name, parameter in module.named_parameters()}
+    places: dict[tuple[torch.nn.Module, str], str] = {}
+    named = dict(module.named_modules(remove_duplicate=False))
+    for name, _ in module.named_parameters(remove_duplicate=False):
+        owner, _, kind = name.rpartition(".")
+        places.setdefault((named[owner], kind), name)
+    return {name: first[getattr(owner, kind)] for (owner, kind), name in places.items()}
 
 
 def _check_alike(parameters: dict[str, torch.nn.Parameter]) -> None:

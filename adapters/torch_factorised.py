@@ -21,7 +21,7 @@ from bgs_opt.directions import FactorisedDirections
 
 from .torch import FlatParameters
 
-__all__ = ["Hook", "corrections"]
+__all__ = ["Hook", "chain_of", "corrections"]
 
 Hook = Callable[[torch.nn.Module, Any, torch.Tensor], torch.Tensor]
 
@@ -49,6 +49,55 @@ def corrections(
     for layer, (weight, bias) in layers.items():
         found[layer] = _hook(*(parts.get(name) if name else None for name in (weight, bias)))
     return flat.named(center), found
+
+
+def chain_of(
+    flat: FlatParameters, parameters: dict[str, torch.Tensor], hooks: dict[torch.nn.Module, Hook]
+) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The shared forward of layers in a row, without what a call of a module costs; else None."""
+    layers = _in_a_row(flat.module)
+    if layers is None:
+        return None
+    names = {parameter: name for name, parameter in flat.module.named_parameters()}
+    steps: list[Callable[[torch.Tensor], torch.Tensor]] = []
+    for layer in layers:
+        if type(layer) is torch.nn.Linear:
+            weight, bias = (
+                None if own is None else parameters.get(names[own], own)
+                for own in (layer.weight, layer.bias)
+            )
+            steps.append(_step(layer, weight, bias, hooks.get(layer)))
+        else:
+            steps.append(layer.forward)
+
+    def chain(x: torch.Tensor) -> torch.Tensor:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return chain
+
+
+def _in_a_row(module: torch.nn.Module) -> list[torch.nn.Module] | None:
+    """The layers of (nested) Sequentials in the order of their calls; None for anything else."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return None
+    if type(module) is torch.nn.Sequential:
+        parts = [_in_a_row(part) for part in module]
+        return None if None in parts else [layer for part in parts for layer in part or ()]
+    inner = next(module.children(), None) is not None
+    known = type(module) is torch.nn.Linear or next(module.parameters(), None) is None
+    return [module] if known and not inner else None
+
+
+def _step(
+    layer: torch.nn.Module, weight: Any, bias: Any, hook: Hook | None
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    def step(x: torch.Tensor) -> torch.Tensor:
+        out = torch.nn.functional.linear(x, weight, bias)
+        return out if hook is None else hook(layer, (x,), out)
+
+    return step
 
 
 def _is_factorised(candidates: Candidates, flat: FlatParameters) -> bool:

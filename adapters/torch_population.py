@@ -23,7 +23,7 @@ from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.validation import integer
 
 from .torch import FlatParameters
-from .torch_factorised import corrections
+from .torch_factorised import chain_of, corrections
 
 __all__ = ["Population", "evaluate_population", "taken"]
 
@@ -95,6 +95,7 @@ class Population:
         if compile:
             self._functions = {s: torch.compile(f) for s, f in self._functions.items()}
         self._corrections = None if factorised is False else corrections(flat, candidates)
+        self._chain = None if self._corrections is None else chain_of(flat, *self._corrections)
         self._checked = factorised is True
         if factorised and self._corrections is None:
             raise ArgumentValueError(
@@ -104,6 +105,13 @@ class Population:
 
     def __len__(self) -> int:
         return len(self._candidates)
+
+    @property
+    def shares_forward(self) -> bool | None:
+        """Whether one shared forward is used; None before a first call has shown it."""
+        if self._corrections is None:
+            return False
+        return True if self._checked else None
 
     def __call__(
         self, inputs: torch.Tensor, *more: Any, shared: bool = False, **named: Any
@@ -138,7 +146,7 @@ class Population:
     def _called(
         self, parameters: dict[str, torch.Tensor], inputs: torch.Tensor, more: Any, named: Any
     ) -> Any:
-        return torch.func.functional_call(self._flat.module, parameters, (inputs, *more), named)
+        return self._flat.call(parameters, (inputs, *more), named)
 
     def _by_vmap(self, inputs: torch.Tensor, shared: bool, more: Any, named: Any) -> Any:
         function = self._functions[shared]
@@ -193,6 +201,8 @@ class Population:
         parameters, layers = self._corrections
         if shared:
             inputs = inputs.expand(len(self), *inputs.shape)
+        if self._chain is not None and not more and not named:
+            return self._chain(inputs)
         hooks = [layer.register_forward_hook(hook) for layer, hook in layers.items()]
         try:
             return self._called(parameters, inputs, more, named)

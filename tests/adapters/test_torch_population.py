@@ -82,6 +82,31 @@ def test_one_shared_forward_with_corrections_is_the_loop(options):
     assert population._kept is None  # no member was ever made
 
 
+def test_layers_in_a_row_may_be_nested_used_twice_watched_and_partly_fixed():
+    """Each is run as the loop runs it; only those without hooks are run without module calls."""
+    torch.manual_seed(0)
+    twice, act = torch.nn.Linear(5, 5), torch.nn.Tanh()
+    inner = torch.nn.Sequential(twice, act, torch.nn.Linear(5, 5, bias=False))
+    net = torch.nn.Sequential(inner, act, twice, torch.nn.Identity(), torch.nn.Linear(5, 2))
+    seen = []
+    for watched in (False, True):
+        if watched:
+            net[3].register_forward_hook(lambda *given: seen.append(1))
+        for options in ({}, {"exclude": "4"}):
+            flat = FlatParameters(net, **options)
+            opt = BGS(flat.to_numpy(), 0.1, layout=flat.layout, sampler="factorised",
+                      num_directions=4, seed=0)  # fmt: skip
+            candidates = opt.ask()
+            population = Population(flat, candidates, factorised=True)
+            assert (population._chain is None) == watched
+            inputs = torch.randn(len(candidates), 5)
+            due = Population(flat, candidates, factorised=False)(inputs)
+            seen.clear()
+            assert torch.allclose(population(inputs), due, atol=1e-5)
+            assert len(seen) == watched
+            assert not any(torch._C._functorch.is_batchedtensor(p) for p in net.parameters())
+
+
 def test_a_subset_of_the_parameters_is_enough():
     net = network(dtype=torch.float64)
     flat = FlatParameters(net, include="0")

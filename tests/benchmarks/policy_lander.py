@@ -27,8 +27,10 @@ def solve(task):
     torch.set_num_threads(1)
     spec = gymnasium.spec("LunarLander-v3")
     spec.kwargs = {**spec.kwargs, "continuous": True}
-    result = train(kind, spec, seed=seed, episodes=limit, target=TARGET,
-                   rollout=Rollout(max_steps=HORIZON, lanes=16), evaluation=Evaluation(2, 10))  # fmt: skip
+    result = train(
+        kind, spec, seed=seed, episodes=limit, target=TARGET, evaluation=Evaluation(2, 10),
+        rollout=Rollout(max_steps=HORIZON, lanes=16),
+    )  # fmt: skip
     reached = result.evaluation >= TARGET
     return task, result.episodes if reached else np.inf, result.evaluation, result.sigma
 
