@@ -138,7 +138,7 @@ def train(
         Stop when an evaluation has this mean return.
     sigma : float, optional
         Size of the perturbations at the start; by default the one that moves outputs apart by a
-        standard deviation of 1, or 0.4 where observations are normalised, over those that random
+        standard deviation of 1, or 0.7 where observations are normalised, over those that random
         actions meet.
     num_directions : int, optional
         Pairs of episodes in a generation, 8 by default.
@@ -190,7 +190,7 @@ def train(
         is a list of environments), ..., and ``optimizer``
         ("sgd" by default), which may also be a class of ``torch.optim``. Without a
         ``learning_rate`` the plain step is 0.7 sigma, and without a ``sigma_rule`` both fall as
-        ``InverseDecay(64, 1/16)`` says.
+        ``InverseDecay(64, 1/16)`` says (16 instead of 64 where observations are normalised).
 
     Returns
     -------

@@ -34,10 +34,11 @@ from .torch_optimizer import TorchOptimizer
 
 __all__ = ["gains_of", "logger_of", "optimizer_of", "player_of", "resolved", "warm_up"]
 
-OUTPUT_CHANGE = {"plain": 1.0, "normalized": 0.4}
+OUTPUT_CHANGE = {"plain": 1.0, "normalized": 0.7}
 """Standard deviation over observations of what sigma, where it is found, adds to outputs; -1 .. 1
 is the range of a Box. Normalised observations grow as a policy leaves what it knew."""
-DECAY = InverseDecay(half=64, floor=1 / 16)
+DECAY = {"plain": InverseDecay(half=64, floor=1 / 16),
+         "normalized": InverseDecay(half=16, floor=1 / 16)}  # fmt: skip
 """Of sigma and the step."""
 STEP = 0.7
 """Step over sigma."""
@@ -111,8 +112,12 @@ def warm_up(team: Team, entropy: int, sigma: float | None) -> tuple[Progress, fl
                 progress.moments = progress.moments.merged(result.moments)
     if sigma is None:
         changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0])
-        sigma = _solved(changed, OUTPUT_CHANGE["plain" if normalizer is None else "normalized"])
+        sigma = _solved(changed, OUTPUT_CHANGE[_kind(player)])
     return progress, sigma
+
+
+def _kind(player: Player) -> str:
+    return "plain" if player.policy.normalizer is None else "normalized"
 
 
 def _solved(changed: Callable[[float], float], wanted: float) -> float:
@@ -152,8 +157,8 @@ def optimizer_of(
     elif rule == "sgd" and made.get("learning_rate") is None:
         made["learning_rate"] = STEP * real("sigma", sigma, 0, open_low=True)
         if made.get("sigma_rule") is None and made["options"].learning_rate_schedule is None:
-            made["sigma_rule"] = DECAY
-            made["options"] = dataclasses.replace(made["options"], learning_rate_schedule=DECAY)
+            decay = made["sigma_rule"] = DECAY[_kind(player)]
+            made["options"] = dataclasses.replace(made["options"], learning_rate_schedule=decay)
     start = player.flat.to_numpy()
     start = start.astype(np.float32) if start.dtype == np.float16 else start
     return BGS(
