@@ -83,8 +83,9 @@ def test_named_extras_are_read_from_text():
 
 
 def test_the_extras_of_the_design_exist_and_all_holds_the_adapters_packages():
-    optional = ["torch", "evotorch", "nevergrad", "gym", "plots"]
-    assert {*optional, "all", "test", "demo", "bench", "hosts"} == set(EXTRAS)
+    optional = ["torch", "evotorch", "nevergrad", "gym", "policy", "plots"]
+    others = {"all", "test", "demo", "bench", "hosts", "lander", "scale"}
+    assert {*optional} | others == set(EXTRAS)
     assert EXTRAS["all"] == [f"bgs-opt[{','.join(optional)}]"]
 
 
