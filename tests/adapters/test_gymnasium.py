@@ -355,7 +355,9 @@ def test_every_form_of_step_and_reset_gives_the_same_returns(reset, step):
     assert np.allclose(played.returns, LINE_RETURNS, rtol=1e-6)
 
 
-@pytest.mark.parametrize("reward_of", [float, np.float32, lambda r: np.array([r])], ids=str)
+@pytest.mark.parametrize(
+    "reward_of", [float, np.float32, lambda r: np.array([r])], ids=["float", "float32", "array"]
+)
 @pytest.mark.parametrize("observation_of", [np.array, list, tuple, np.float32])
 def test_rewards_and_observations_may_be_of_any_kind(reward_of, observation_of):
     kinds = {"reward_of": staticmethod(reward_of), "observation_of": staticmethod(observation_of)}
