@@ -43,10 +43,6 @@ class Unscaled(Target):
     def _observe(self):
         return super()._observe() * 50 + 200
 
-    def step(self, action):
-        self.now = (self.now - 200) / 50
-        return super().step(action)
-
 
 class Memory(gymnasium.Env):
     """The sign seen at the first step is the right action of the last."""
