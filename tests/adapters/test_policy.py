@@ -82,6 +82,7 @@ def test_observations_of_unknown_size_are_normalised():
 def test_a_recurrent_policy_remembers(module):
     torch.manual_seed(1)
     options = {"policy_options": {"memory": True, "width": 8}} if module == "actor" else {}
+    options["sigma"] = 0.1 if module == "actor" else None
     policy = module if module == "actor" else module()
     result = train(policy, Memory, seed=1, target=0.95, generations=80, num_directions=16,
                    evaluation=Evaluation(4, 40), **options)  # fmt: skip

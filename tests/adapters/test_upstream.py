@@ -152,7 +152,8 @@ def test_an_update_is_the_mean_of_the_weighted_directions_that_were_kept(
     multiplied by sigma. Bug 7: s_R is of mean rewards of the kept ends. Bug 8: what the baseline
     rejects does not take a place among the kept."""
     options = Options(repeats=repeats, acceptance=acceptance)
-    given = {"num_directions": 6, "top_k": top_k, "options": options, "learning_rate": 0.05}
+    given = {"num_directions": 6, "top_k": top_k, "options": options, "learning_rate": 0.05,
+             "selection": "difference"}  # fmt: skip
     (got,) = centers(sigma=sigma, optimizer="sgd", **given)
     opt = BGS(np.zeros(2, np.float32), sigma, seed=entropy_of(5), optimizer="sgd", maximize=True,
               layout={"weight": (1, 2)}, **given)  # fmt: skip
