@@ -116,6 +116,7 @@ class Player:
                 raise
             raise self.misfit(error) from error
         finally:
+            acting.release()
             torch.set_num_threads(threads)
 
     def misfit(self, error: Exception) -> ArgumentTypeError:
@@ -171,6 +172,7 @@ class _Acting:
     def __init__(self, player: Player, block: Block) -> None:
         self._player, self._block, self._compile = player, block, player.compile
         self._policy, self._flat = player.policy, player.flat
+        self._population: Any = None
         self._rows: IntArray | None = None
         self._hidden: Any = None
         self._named: dict[str, torch.Tensor] = {}
@@ -196,8 +198,14 @@ class _Acting:
             self._player.shares_forward = self._population.shares_forward
         return _numbers(out)
 
+    def release(self) -> None:
+        """Free the members at once: they are part of a cycle that would wait for the collector."""
+        if self._population is not None:
+            self._population.release()
+
     def _choose(self, rows: IntArray) -> None:
         """Go on with these members alone."""
+        self.release()
         if self._rows is not None and self._hidden is not None:
             self._hidden = taken(self._hidden, np.searchsorted(self._rows, rows))
         self._rows = rows.copy()

@@ -106,6 +106,10 @@ class Population:
     def __len__(self) -> int:
         return len(self._candidates)
 
+    def release(self) -> None:
+        """Let go of the members' numbers; they are made again if they are needed."""
+        self._kept = None
+
     @property
     def shares_forward(self) -> bool | None:
         """Whether one shared forward is used; None before a first call has shown it."""
