@@ -109,6 +109,8 @@ def main(argv=None):
     parser.add_argument("--part", choices=("update", "population", "lander"), action="append",
                         help="only this; may be repeated")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="processes of the part lander")
+    parser.add_argument("--policy", choices=tuple(policy_lander.LIMITS), action="append",
+                        help="of the part lander: only this; may be repeated")  # fmt: skip
     options = parser.parse_args(argv)
     parts = {
         "update": policy_update.measure,

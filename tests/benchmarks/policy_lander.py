@@ -38,7 +38,7 @@ def solve(task):
 def measure(options, jobs):
     """Rows and checks of the table."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    kinds = ["linear"] if options.quick else ["linear", "actor"]
+    kinds = options.policy or (["linear"] if options.quick else list(LIMITS))
     seeds = range(2 if options.quick else 10)
     rows, checks = [], []
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
