@@ -85,7 +85,7 @@ def test_without_a_package_the_import_of_an_adapter_names_what_to_install(packag
     for name, words in said.items():
         message, packages = MISSING[name]
         absent = [p for p in packages if p == package or importlib.util.find_spec(p) is None]
-        inner = {GYMNASIUM.format(package)} if name.startswith("policy_") else set()
+        inner = {GYMNASIUM.format(p) for p in absent} if name.startswith("policy_") else set()
         assert words in {message.format(p) for p in absent} | inner, name
 
 
