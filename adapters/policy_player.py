@@ -44,20 +44,16 @@ class Block:
     moments: RunningMoments | None
     observe: bool  # whether moments of the observations are wanted
     greedy: bool = False  # take the most likely actions, even where others are drawn
-    extra: Any = ()  # a mapping of named arguments of the network, a row for each member
 
 
 def blocks_of(
-    candidates: Candidates, size: int, moments: RunningMoments | None, extra: Any = ()
+    candidates: Candidates, size: int, moments: RunningMoments | None
 ) -> Iterator[Block]:
     """Cut candidates into blocks of at most ``size``, in order."""
     seeds = candidates.seeds.tolist()
     for start in range(0, len(candidates), size):
         where = slice(start, start + size)
-        named = {name: rows[where] for name, rows in dict(extra).items()}
-        yield Block(
-            candidates[where], tuple(seeds[where]), moments, moments is not None, extra=named
-        )
+        yield Block(candidates[where], tuple(seeds[where]), moments, moments is not None)
 
 
 @dataclass(eq=False)
@@ -111,10 +107,6 @@ class Player:
         torch.set_num_threads(1)  # as in a worker process: sums of several threads round otherwise
         try:
             return self.arena.play(acting, block.seeds, observe=block.observe, greedy=block.greedy)
-        except (RuntimeError, TypeError) as error:
-            if acting.acted:
-                raise
-            raise self.misfit(error) from error
         finally:
             acting.release()
             torch.set_num_threads(threads)
@@ -175,8 +167,7 @@ class _Acting:
         self._population: Any = None
         self._rows: IntArray | None = None
         self._hidden: Any = None
-        self._named: dict[str, torch.Tensor] = {}
-        self.acted = False
+        self._acted = False
 
     def __call__(self, observations: FloatArray, rows: IntArray) -> Any:
         if self._rows is None or len(rows) != len(self._rows):
@@ -185,7 +176,12 @@ class _Acting:
         with torch.no_grad():
             given = self._policy.prepared(given)
             hidden = () if self._hidden is None else (self._hidden,)
-            out = self._population(given, *hidden, **self._named)
+            try:
+                out = self._population(given, *hidden)
+            except (RuntimeError, TypeError) as error:
+                if self._acted:
+                    raise
+                raise self._player.misfit(error) from error
         if self._policy.recurrent:
             if not isinstance(out, (tuple, list)) or len(out) != 2:
                 raise ArgumentTypeError(
@@ -193,7 +189,7 @@ class _Acting:
                     f"{type(out).__name__}"
                 )
             out, self._hidden = out
-        self.acted = True
+        self._acted = True
         if isinstance(self._block.members, Candidates):  # a first block shows it for all
             self._player.shares_forward = self._population.shares_forward
         return _numbers(out)
@@ -214,8 +210,6 @@ class _Acting:
         self._population = Population(
             self._flat, members, compile=self._compile, factorised=shares
         )
-        self._named = {name: _like(values[rows], self._flat.vector)
-                       for name, values in dict(self._block.extra).items()}  # fmt: skip
 
 
 def perturbed(

@@ -95,7 +95,8 @@ class Training:
         """Ask, play, tell, and let the hooks see it."""
         began, progress = time.monotonic(), self.progress
         number = self.opt.generation
-        candidates = self.opt.ask()
+        pending = self.opt.pending  # of a generation that was interrupted
+        candidates = pending if len(pending) else self.opt.ask()
         blocks = list(blocks_of(candidates, self.lanes, progress.moments))
         played = self.team.play(blocks)
         values = np.full(len(candidates), np.nan)

@@ -134,7 +134,8 @@ def test_any_executor_gives_the_same_bits(serial, kind):
 
 
 def test_dask_gives_the_same_bits(serial):
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with (
@@ -183,7 +184,6 @@ def test_every_rank_ends_with_the_bits_of_one_process(serial, tmp_path, launcher
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count),
                "--master-port", str(29517 + count)]  # fmt: skip
     if launcher == "accelerate":
-        pytest.importorskip("accelerate")
         script = tmp_path / "launched.py"
         script.write_text(LAUNCHED)
         command = [sys.executable]
@@ -265,6 +265,44 @@ def test_a_run_that_is_resumed_has_the_bits_of_one_that_is_not(tmp_path, serial)
     same(again, short(Unscaled, **each))
     assert again.episodes == serial.episodes
     np.testing.assert_array_equal(again.history["mean_return"], serial.history["mean_return"])
+
+
+class Once(Unscaled):
+    """Raises in the step that finds the file there; or at a reset."""
+
+    def __init__(self, file, where="step"):
+        super().__init__()
+        self.file, self.where = Path(file), where
+
+    def _raise_once(self, where):
+        if where == self.where and self.file.exists():
+            self.file.unlink()
+            raise RuntimeError("the simulator broke")
+
+    def reset(self, **given):
+        self._raise_once("reset")
+        return super().reset(**given)
+
+    def step(self, action):
+        self._raise_once("step")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("where", ["step", "reset"])
+def test_a_generation_that_was_broken_off_is_played_again(tmp_path, serial, where):
+    """The error comes as it is, and the candidates that were out are asked for again."""
+    path, file = tmp_path / "run.pt", tmp_path / "broken"
+    env = functools.partial(Once, str(file), where)
+
+    def log(row):
+        if row["generation"] == 1:
+            file.touch()  # in the next generation
+
+    with pytest.raises(RuntimeError, match="^the simulator broke"):
+        short(env, checkpoint=path, log=log, evaluation=Evaluation(every=3, episodes=3))
+    again = short(env, checkpoint=path, resume=True, evaluation=Evaluation(every=3, episodes=3))
+    np.testing.assert_array_equal(again.history["mean_return"], serial.history["mean_return"])
+    assert again.episodes == serial.episodes
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, "adam", "clipup"])
@@ -461,7 +499,6 @@ def test_the_logger_sees_every_generation_and_may_end_the_run():
 
 
 def test_tensorboard_gets_the_numbers(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     result = short(log=tmp_path)

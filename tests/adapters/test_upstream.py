@@ -859,7 +859,6 @@ def test_the_example_of_usage_runs(tmp_path):
 
 
 def test_the_example_of_the_lander_runs(tmp_path):
-    pytest.importorskip("Box2D")
     # no "-W error": bindings made by SWIG warn when they are loaded
     subprocess.run(
         [sys.executable, ROOT / "docs/examples/upstream_lander.py", "--generations", "1",

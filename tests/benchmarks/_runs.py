@@ -29,6 +29,12 @@ def seeds(options, count):
     return range(options.seeds or (3 if options.quick else count))
 
 
+def counts(values):
+    """Quartiles and median of counts, some of which may be infinite: never."""
+    low, high = (np.quantile(values, q, method=m) for q, m in ((0.25, "lower"), (0.75, "higher")))
+    return float(low), float(np.median(values)), float(high)
+
+
 def rows(found, names, methods, ours):
     """Medians as rows of a table, one for each cell; with quartiles for ``ours``.
 

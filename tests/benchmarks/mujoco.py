@@ -130,7 +130,7 @@ def main(argv=None):
         for method in methods:
             curves = [found[method, task, seed] for seed in seeds]
             counts = [needed(curve, threshold) for curve in curves]
-            low, medians[method], high = np.quantile(counts, [0.25, 0.5, 0.75], method="lower")
+            low, medians[method], high = _runs.counts(counts)
             finals = np.quantile([curve[-1][1] for curve in curves], [0.25, 0.5, 0.75])
             rows.append([
                 f"{method}, {task}", f"{steps}", f"{threshold:g}",

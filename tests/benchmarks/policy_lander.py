@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 
+from tests.benchmarks import _runs
+
 HORIZON = 500
 TARGET = 200.0
 LIMITS = {"linear": 1000, "actor": 5000}
@@ -53,7 +55,7 @@ def measure(options, jobs):
                 print(words, file=sys.stderr, flush=True)
                 needed.append(episodes)
             solved = int(np.sum(np.isfinite(needed)))
-            low, middle, high = np.quantile(needed, [0.25, 0.5, 0.75], method="nearest")
+            low, middle, high = _runs.counts(needed)
             rows.append([f"{kind}, at most {limit}", f"{middle:g}", f"{low:g} to {high:g}",
                          f"{solved} of {len(needed)}"])  # fmt: skip
             due, count = DUE[kind]
