@@ -89,7 +89,13 @@ class Options:
         Evaluations of the unperturbed center each generation (the baseline).
     acceptance : float, optional
         c: a direction is accepted only if max(R+, R-) >= baseline - c std. Needs the baseline:
-        one center evaluation is made where none is asked for.
+        one center evaluation is made where none is asked for (one of each scenario).
+    scenarios : int
+        Conditions, tasks or latent genes that every point is evaluated under, by turns: repeat r
+        of a pair and evaluation r of the center belong to scenario ``r % scenarios``. ``repeats``
+        is a multiple of it; evaluations of the center are rounded up to one.
+    accept_fraction : float
+        Share of the scenarios in which ``acceptance`` must hold for a direction, in [0, 1].
     weight_decay : float
         The center is multiplied by 1 - weight_decay each generation; in [0, 1).
     averaging : float
@@ -135,6 +141,8 @@ class Options:
     reward_scale: str = "kept"
     center_evaluations: int = 0
     acceptance: float | None = None
+    scenarios: int = 1
+    accept_fraction: float = 0.9
     weight_decay: float = 0.0
     averaging: float = 0.0
     on_failure: str = "worst"
@@ -159,6 +167,9 @@ class Options:
         integer("center_evaluations", self.center_evaluations, 0, 1 << 20)
         if self.acceptance is not None:
             real("acceptance", self.acceptance)
+        if self.repeats % integer("scenarios", self.scenarios, 1, self.repeats):
+            wrong_value("repeats", f"a multiple of scenarios = {self.scenarios}", self.repeats)
+        real("accept_fraction", self.accept_fraction, 0, 1)
         real("weight_decay", self.weight_decay, 0, 1, open_high=True)
         real("averaging", self.averaging, 0, 1, open_high=True)
         choice("on_failure", self.on_failure, ON_FAILURE)
@@ -186,7 +197,8 @@ class Options:
     def baseline_evaluations(self) -> int:
         """Center evaluations that a generation makes."""
         wanted = self.center_evaluations
-        return wanted if wanted or self.acceptance is None else 1
+        wanted = wanted if wanted or self.acceptance is None else 1
+        return -(-wanted // self.scenarios) * self.scenarios
 
 
 def layout_of(layout: Layout | None, dim: int) -> dict[str, tuple[int, ...]]:

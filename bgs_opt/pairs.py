@@ -6,16 +6,19 @@ pair; values that are not finite count as the worst finite one of their generati
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from bgs_opt.candidates import Source
 from bgs_opt.config import Config
 from bgs_opt.protocols import Directions, FloatArray, IntArray
+from bgs_opt.selection import acceptance
 from bgs_opt.state import TOLD, Generation, State
 
-__all__ = ["Pairs", "center_rewards", "collect", "source_of"]
+__all__ = ["Pairs", "accepted_pairs", "center_rewards", "collect", "mean_of", "source_of"]
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Pairs:
     index: list[IntArray] = field(default_factory=list)
     plus: FloatArray = field(default_factory=lambda: np.empty(0))
     minus: FloatArray = field(default_factory=lambda: np.empty(0))
+    scenarios: FloatArray = field(default_factory=lambda: np.empty((0, 1, 2)))
+    """Mean rewards of both ends in each scenario, shape (n, scenarios, 2)."""
 
     def __len__(self) -> int:
         return len(self.plus)
@@ -59,10 +64,8 @@ def _rewards(config: Config, generation: Generation) -> FloatArray:
     return np.where(told, values if config.maximize else -values, np.nan)
 
 
-def _pair_rewards(
-    config: Config, generation: Generation
-) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Complete pairs and the mean rewards of their ends, lost and bad ones left out."""
+def _pair_rewards(config: Config, generation: Generation) -> tuple[IntArray, FloatArray]:
+    """Complete pairs and the rewards (n, repeats, 2) of their ends, lost and bad ones left out."""
     number = (generation.asked - generation.num_center) // (2 * generation.repeats)
     rewards = _rewards(config, generation)
     told = generation.status[: generation.asked] == TOLD
@@ -71,8 +74,7 @@ def _pair_rewards(
     shape = (max(number, 0), generation.repeats, 2)
     span = slice(generation.num_center, generation.num_center + 2 * generation.repeats * shape[0])
     if not bad.any() and told.all() and not generation.left[: shape[0]].any():  # nothing amiss
-        means = (rewards[span].reshape(shape) / generation.repeats).sum(axis=1)
-        return np.arange(shape[0]), means[:, 0], means[:, 1]
+        return np.arange(shape[0]), rewards[span].reshape(shape)
     there, failed = told[span].reshape(shape), bad[span].reshape(shape)
     usable = (generation.left[: shape[0]] == 0) & there.all(axis=(1, 2))
     if config.options.on_failure == "worst":
@@ -82,29 +84,30 @@ def _pair_rewards(
         usable &= ~failed.any(axis=(1, 2))
         filled = rewards[span].reshape(shape)
     index = np.flatnonzero(usable)
-    means = (filled[index] / generation.repeats).sum(axis=1)
-    return index, means[:, 0], means[:, 1]
+    return index, filled[index]
 
 
 def collect(config: Config, state: State, directions: Directions) -> Pairs:
     """Pairs of the open generation, after late ones of closed generations where asked for."""
-    pairs, plus, minus = Pairs(), [], []
+    pairs, rewards = Pairs(), []
     earlier = state.closed if config.options.late == "use" else []
     for generation in (*earlier, state.open):
         if generation.center is None:
             continue
-        index, high, low = _pair_rewards(config, generation)
+        index, each = _pair_rewards(config, generation)
         if generation is not state.open and generation.probe is not None:
-            keep = index != 0  # the probe belonged to its own center
-            index, high, low = index[keep], high[keep], low[keep]
+            index, each = index[index != 0], each[index != 0]  # the probe had its own center
         generation.left[generation.left == 0] = -1  # used now
         if len(index):
             pairs.source.append(source_of(config, generation, generation.center, directions))
             pairs.index.append(index)
-            plus.append(high)
-            minus.append(low)
-    if plus:
-        pairs.plus, pairs.minus = np.concatenate(plus), np.concatenate(minus)
+            rewards.append(each)
+    if rewards:
+        every = np.concatenate(rewards)
+        means = (every / every.shape[1]).sum(axis=1)
+        pairs.plus, pairs.minus = means[:, 0], means[:, 1]
+        of_each = every.reshape(len(every), -1, config.options.scenarios, 2)
+        pairs.scenarios = (of_each / of_each.shape[1]).sum(axis=1)
     return pairs
 
 
@@ -112,3 +115,40 @@ def center_rewards(config: Config, generation: Generation) -> FloatArray:
     """Finite rewards of the center evaluations."""
     rewards = _rewards(config, generation)[: generation.num_center]
     return rewards[np.isfinite(rewards)]
+
+
+def _scenario_baselines(config: Config, generation: Generation) -> FloatArray:
+    """Mean reward of the center in each scenario, shape (scenarios,); NaN where none is finite."""
+    rewards = _rewards(config, generation)[: generation.num_center]
+    rewards = rewards.reshape(-1, config.options.scenarios)
+    there = np.isfinite(rewards)
+    count = there.sum(axis=0)
+    shares = np.where(there, rewards, 0) / np.maximum(count, 1)
+    return np.where(count > 0, shares.sum(axis=0), np.nan)
+
+
+def accepted_pairs(
+    config: Config, generation: Generation, pairs: Pairs, centers: FloatArray
+) -> npt.NDArray[np.bool_] | None:
+    """Directions that hold up beside the center, in enough of the scenarios; None: all do."""
+    options = config.options
+    if options.acceptance is None or not len(centers):
+        return None
+    if options.scenarios == 1:
+        return np.asarray(
+            acceptance(pairs.plus, pairs.minus, mean_of(centers), options.acceptance)
+        )
+    passed = []
+    for number, baseline in enumerate(_scenario_baselines(config, generation).tolist()):
+        if math.isfinite(baseline):
+            plus, minus = pairs.scenarios[:, number, 0], pairs.scenarios[:, number, 1]
+            passed.append(acceptance(plus, minus, baseline, options.acceptance))
+    return np.asarray(np.mean(passed, axis=0) >= options.accept_fraction)
+
+
+def mean_of(values: FloatArray) -> float:
+    """Mean of finite numbers; their sum may lie beyond the largest float."""
+    largest = float(np.abs(values).max())
+    if largest < 1e290:
+        return float(values.mean())
+    return float((values / largest).mean()) * largest

@@ -19,9 +19,9 @@ from bgs_opt.config import Config, Factors
 from bgs_opt.errors import BGSWarning, SigmaClampedWarning, SkippedUpdateWarning
 from bgs_opt.gradient import norm
 from bgs_opt.opening import calibrate, jump, next_generation, rescue
-from bgs_opt.pairs import Pairs, center_rewards, collect
+from bgs_opt.pairs import Pairs, accepted_pairs, center_rewards, collect, mean_of
 from bgs_opt.protocols import Directions, FloatArray, Optimizer
-from bgs_opt.selection import acceptance, direction_weights
+from bgs_opt.selection import direction_weights
 from bgs_opt.sigma import CumulativeAdaptation, clamp
 from bgs_opt.state import TOLD, Generation, State, record_history
 
@@ -41,17 +41,9 @@ ASTRAY = 3
 Event = tuple[type[BGSWarning], str]
 
 
-def _mean(values: FloatArray) -> float:
-    """Mean of finite numbers; their sum may lie beyond the largest float."""
-    largest = float(np.abs(values).max())
-    if largest < 1e290:
-        return float(values.mean())
-    return float((values / largest).mean()) * largest
-
-
 def _difference(plus: FloatArray, minus: FloatArray) -> float:
     """Mean of ``|R+ - R-|``; 0 for no pairs."""
-    return 2 * _mean(np.abs(plus / 2 - minus / 2)) if len(plus) else 0.0
+    return 2 * mean_of(np.abs(plus / 2 - minus / 2)) if len(plus) else 0.0
 
 
 def _plain_step(
@@ -60,9 +52,7 @@ def _plain_step(
 ) -> tuple[FloatArray, float]:  # fmt: skip
     """Step 3-5 of the method: select, sum, follow. Returns delta and the kept difference."""
     options = config.options
-    accepted = None
-    if options.acceptance is not None and len(centers):
-        accepted = acceptance(pairs.plus, pairs.minus, _mean(centers), options.acceptance)
+    accepted = accepted_pairs(config, state.open, pairs, centers)
     weights = direction_weights(
         pairs.plus, pairs.minus, top_k=config.top_k, mean_weight=config.mean_weight,
         reward_scale=options.reward_scale, accepted=accepted,
@@ -247,8 +237,8 @@ def _record(
 ) -> None:
     sign = 1.0 if config.maximize else -1.0
     both = np.concatenate([pairs.plus, pairs.minus])
-    mean = sign * _mean(both) if len(both) else math.nan
-    center = sign * _mean(centers) if len(centers) else math.nan
+    mean = sign * mean_of(both) if len(both) else math.nan
+    center = sign * mean_of(centers) if len(centers) else math.nan
     state.last_step, state.recent_value, state.recent_center = length, mean, center
     best = -state.best_value if config.maximize else state.best_value
     row: tuple[Any, ...] = (

@@ -126,6 +126,36 @@ def test_every_generation_makes_the_step_of_the_method(name, rule):
         np.testing.assert_allclose(opt.center - before, delta * scale, rtol=1e-7, atol=1e-11)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 0.7, 1.0])
+def test_a_direction_is_kept_where_enough_scenarios_accept_it(fraction):
+    # repeats 0..5 of scenarios 0, 1, 2, 0, 1, 2; each scenario has another objective and scale
+    options = Options(repeats=6, scenarios=3, acceptance=-0.4, accept_fraction=fraction,
+                      center_evaluations=4)  # fmt: skip
+    opt = BGS(START, 0.2, num_directions=12, top_k=12, seed=5, optimizer="sgd",
+              learning_rate=0.03, options=options, maximize=True)  # fmt: skip
+    assert options.baseline_evaluations == 6
+    candidates, before = opt.ask(), opt.center
+    wishes = np.random.default_rng(2).normal(size=(3, DIM)) * [[1.0], [30.0], [0.01]]
+    scenario = np.concatenate([np.arange(6) % 3, np.tile(np.repeat(np.arange(6) % 3, 2), 12)])
+    values = (candidates.x * wishes[scenario]).sum(axis=1)
+    values += 0.02 * np.abs(wishes[scenario]).max(axis=1) * np.sin(np.arange(len(values)))
+    opt.tell(candidates, values)
+
+    center, ends = values[:6], values[6:].reshape(12, 6, 2)
+    passed = []
+    for number in range(3):
+        mine = ends[:, number::3].mean(axis=1)
+        bar = center[number::3].mean() + 0.4 * mine.std()
+        passed.append(mine.max(axis=1) >= bar)
+    shares = np.mean(passed, axis=0)
+    assert len(np.unique(shares)) > 2
+    accepted = (shares >= fraction).tolist()
+    plus, minus = ends.mean(axis=1).T.tolist()
+    weights = np.array(slow_weights(plus, minus, 12, 0.0, "kept", accepted))
+    directions = (candidates.x[6::12] - candidates.x[7::12]) / (2 * 0.2)
+    np.testing.assert_allclose(opt.center - before, 0.03 * (weights @ directions), rtol=1e-9)
+
+
 @each_setting
 def test_pairs_stand_on_opposite_sides_of_the_center(name):
     opt = make(name)

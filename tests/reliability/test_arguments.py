@@ -218,6 +218,8 @@ OPTION_CASES = [
     *names("Options", "reward_scale"),
     *integers("Options", "center_evaluations", [-1, 1 << 30, HUGE_INT]),
     *numbers("Options", "acceptance", [], optional=True),
+    *integers("Options", "scenarios", [0, -1, 2, HUGE_INT]),
+    *numbers("Options", "accept_fraction", [-1, -1e-9, 1.5]),
     *numbers("Options", "weight_decay", [-1, -1e-9, 1, 1.5]),
     *numbers("Options", "averaging", [-1, -1e-9, 1, 1.5]),
     *names("Options", "on_failure"),
