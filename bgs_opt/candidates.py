@@ -48,6 +48,7 @@ class Source:
     num_center: int
     repeats: int
     common_seeds: str
+    scenarios: int = 1
     hair: int = -1  # of the first evaluation of the center, where all are apart; -1: exact
 
     def pairs_of(self, slots: IntArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -155,7 +156,7 @@ class Source:
             pairs = np.zeros_like(pairs)
         elif self.common_seeds == "none":
             pairs = slots + 1
-        return evaluation_seeds(self.entropy, self.generation, pairs, repeat)
+        return evaluation_seeds(self.entropy, self.generation, pairs, repeat // self.scenarios)
 
 
 class Candidates:
@@ -209,6 +210,16 @@ class Candidates:
     def signs(self) -> IntArray:
         """Which end of its pair each row is: +1, -1, or 0 for the center; shape (n,)."""
         return self._source.pairs_of(self._slots)[1]
+
+    @property
+    def pairs(self) -> IntArray:
+        """Number of each row's pair in its generation; -1 for the center; shape (n,)."""
+        return np.maximum(self._source.pairs_of(self._slots)[0], -1)
+
+    @property
+    def scenarios(self) -> IntArray:
+        """Which of ``Options.scenarios`` each row is to be evaluated under; shape (n,)."""
+        return self._source.pairs_of(self._slots)[2] % self._source.scenarios
 
     @property
     def x(self) -> FloatArray:

@@ -93,7 +93,8 @@ class Options:
     scenarios : int
         Conditions, tasks or latent genes that every point is evaluated under, by turns: repeat r
         of a pair and evaluation r of the center belong to scenario ``r % scenarios``. ``repeats``
-        is a multiple of it; evaluations of the center are rounded up to one.
+        is a multiple of it; evaluations of the center are rounded up to one. Each is named by
+        ``Candidates.scenarios``; those of one repeat share a seed where ``common_seeds`` does.
     accept_fraction : float
         Share of the scenarios in which ``acceptance`` must hold for a direction, in [0, 1].
     weight_decay : float

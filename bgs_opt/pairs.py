@@ -53,7 +53,8 @@ def source_of(
     return Source(
         generation.number, center, generation.sigma, config.scale, generation.probe,
         directions, config.entropy, config.low, config.high, options.bound_mode,
-        generation.num_center, options.repeats, options.common_seeds, generation.hair,
+        generation.num_center, options.repeats, options.common_seeds, options.scenarios,
+        generation.hair,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ def source(
     scale=False,
     bounds=None,
     common_seeds="pair",
+    scenarios=1,
 ):
     generator = np.random.default_rng(dim)
     low = high = None
@@ -49,6 +50,7 @@ def source(
         num_center=num_center,
         repeats=repeats,
         common_seeds=common_seeds,
+        scenarios=scenarios,
     )
 
 
@@ -279,3 +281,32 @@ def test_a_zero_weight_costs_no_direction():
     made = source()
     object.__setattr__(made, "directions", Refusing())
     made.weighted_sum(np.arange(4), np.array([0.0, 0.0, 1.0, 0.0]), np.zeros(7))
+
+
+@pytest.mark.parametrize("common_seeds", ["pair", "generation", "none"])
+def test_scenarios_take_turns_and_share_the_seed_of_their_repeat(common_seeds):
+    made = Candidates(
+        source(num_center=6, repeats=6, scenarios=3, common_seeds=common_seeds),
+        np.arange(6 + 12 * PAIRS),
+    )
+    turns = [0, 1, 2, 0, 1, 2]
+    assert made.scenarios.tolist() == turns + [
+        t for _ in range(PAIRS) for t in np.repeat(turns, 2)
+    ]
+    assert made.pairs.tolist() == [-1] * 6 + np.repeat(np.arange(PAIRS), 12).tolist()
+    seeds = {}
+    for pair, scenario, slot, seed in zip(
+        made.pairs.tolist(), made.scenarios.tolist(), range(len(made)), made.seeds.tolist(),
+        strict=True,
+    ):  # fmt: skip
+        again = (slot if pair < 0 else (slot - 6) // 2 % 6) // 3
+        group = {"pair": pair, "generation": 0, "none": slot}[common_seeds]
+        seeds.setdefault((group, again), set()).add((scenario, seed))
+    every = [seed for members in seeds.values() for _, seed in members]
+    if common_seeds == "none":
+        assert len(set(every)) == len(made)
+        return
+    for members in seeds.values():
+        assert {scenario for scenario, _ in members} == {0, 1, 2}
+        assert len({seed for _, seed in members}) == 1
+    assert len(set(every)) == len(seeds)
