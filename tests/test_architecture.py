@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each row may import from the rows above it, never from its own. To place a module, add it here.
 LAYERS = (
     {"atomic", "errors", "extras"},
-    {"protocols"},
+    {"archive", "protocols"},
     {"validation"},
     {"streams"},
     {"automatic_state", "walsh"},
