@@ -1,7 +1,7 @@
 """Numbers and arrays as one .npz file: no pickle, a format version, a checksum.
 
     header   JSON: format, sha256, the body (JSON too)
-    a0, a1.. the arrays, as .npy, stored without compression
+    NAME     each array, as .npy, stored without compression
 
 Nothing is built from a file but what its owner makes of the body, and no array is read before
 its size was compared with the size of the file.

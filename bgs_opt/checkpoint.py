@@ -1,7 +1,7 @@
 """A run as one .npz file of :mod:`bgs_opt.archive`, written atomically.
 
-Its body is the tree of numbers and names; arrays stand as {"!": "array"}. Loading builds only
-the classes named here.
+Its body is the tree of numbers and names, where arrays stand as {"!": "array"}; the arrays are
+named a0, a1 and so on. Loading builds only the classes named here.
 """
 
 from __future__ import annotations
