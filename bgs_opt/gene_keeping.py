@@ -62,12 +62,11 @@ def from_dict(saved: Mapping[str, Any]) -> tuple[GeneConfig, GeneState]:
             "state: expected the keys of GenePool.state_dict(); missing or unknown: "
             + ", ".join(sorted(map(str, different)))
         )
-    if saved["format"] != FORMAT:
-        raise CheckpointError(f"format: expected {FORMAT}; got {describe(saved['format'])}")
     unset = [name for name in _FIELDS if saved[name] is None]  # it would mean the default
     if unset:
         raise CheckpointError(f"{unset[0]}: expected a number; got None")
     try:
+        integer("format", saved["format"], FORMAT, FORMAT)
         entropy = integer("entropy", saved["entropy"], 0, (1 << 128) - 1)
         config = configure(**{name: saved[name] for name in _FIELDS} | {"entropy": entropy})
         generation = integer("generation", saved["generation"], 0, (1 << 63) - 1)
