@@ -424,6 +424,14 @@ def test_the_best_gene_ever_told_is_kept_with_its_fitness():
     np.testing.assert_array_equal(pool.best.gene, third[3])
 
 
+def test_the_best_gene_is_the_one_that_was_told_though_it_mutates_or_leaves():
+    pool = GenePool(3, 4, 2, num_elites=0, migrate_every=1, migrate_fraction=1, seed=1)
+    before = pool.ask()
+    pool.tell([0, 0, 7, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(pool.best.gene, before[2])
+    assert not (pool.genes == before[2]).all(axis=1).any()
+
+
 def test_diversity_agrees_with_scipy_over_all_and_on_each_island():
     pool = GenePool(6, 7, 3, seed=1)
     report = pool.evolve(fitness(pool))
@@ -555,6 +563,18 @@ def test_what_an_island_draws_does_not_depend_on_the_others():
         wide.evolve(values)
         narrow.evolve(values[:6])
     assert wide.genes[:6].tobytes() == narrow.genes.tobytes()
+
+
+def test_islands_share_no_random_numbers():
+    pool = GenePool(4, 6, 2, migrate_fraction=0, seed=5)
+    first, second = np.split(pool.genes, 2)
+    assert not np.isin(first, second).any()
+    pool.move(np.concatenate([first, first]))
+    report = pool.evolve([*range(6), *range(6)])
+    first, second = np.split(pool.genes, 2)
+    assert (first[5] == second[5]).all()
+    assert not np.isin(first[:5], second[:5]).any()
+    assert [*report.children[:3] + 6] == [*report.children[3:]]
 
 
 def through_file(pool, folder):
