@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from bgs_opt.bgs import BGS
     from bgs_opt.candidates import Candidates
     from bgs_opt.directions import QR, Factorised, Gaussian, GaussianTable, Rademacher
+    from bgs_opt.gene_generation import EvolutionReport
+    from bgs_opt.gene_pool import GenePool
     from bgs_opt.hadamard import Hadamard
     from bgs_opt.ledger import TellReport
     from bgs_opt.minimization import minimize
@@ -29,10 +31,12 @@ __all__ = [
     "Candidates",
     "ClipUp",
     "CumulativeAdaptation",
+    "EvolutionReport",
     "ExponentialDecay",
     "Factorised",
     "Gaussian",
     "GaussianTable",
+    "GenePool",
     "Hadamard",
     "InverseDecay",
     "LinearDecay",
@@ -47,6 +51,8 @@ _NAMES_OF = {
     "bgs": ["BGS"],
     "candidates": ["Candidates"],
     "directions": ["QR", "Factorised", "Gaussian", "GaussianTable", "Rademacher"],
+    "gene_generation": ["EvolutionReport"],
+    "gene_pool": ["GenePool"],
     "hadamard": ["Hadamard"],
     "ledger": ["TellReport"],
     "minimization": ["minimize"],

@@ -1,26 +1,20 @@
-"""A run as one .npz file: no pickle, a format version, a checksum, written atomically.
+"""A run as one .npz file of :mod:`bgs_opt.archive`, written atomically.
 
-    header   JSON: format, sha256, the tree of numbers and names; arrays stand as {"!": "array"}
-    a0, a1.. the arrays, as .npy, stored without compression
-
-Loading builds only the classes named here, and reads no array before its size was compared
-with the size of the file.
+Its body is the tree of numbers and names, where arrays stand as {"!": "array"}; the arrays are
+named a0, a1 and so on. Loading builds only the classes named here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import io
 import json
 import os
-import zipfile
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from bgs_opt import archive
+from bgs_opt.archive import Arrays, damage, digest
 from bgs_opt.atomic import replaced
 from bgs_opt.automatic import AutomaticState
 from bgs_opt.config import Config
@@ -34,9 +28,6 @@ FORMAT = 1
 _CLASSES: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (AutomaticState, Config, Generation, Options, State)
 } | REGISTERED
-_STAMP = (1980, 1, 1, 0, 0, 0)  # equal runs give equal files
-
-Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def _encode(value: Any, arrays: Arrays) -> Any:
@@ -88,16 +79,8 @@ def describe(config: Config) -> dict[str, str]:
     for item in dataclasses.fields(config):
         arrays: Arrays = {}
         tree = _encode(getattr(config, item.name), arrays)
-        out[item.name] = json.dumps(tree) + "".join(_digest("", {k: v}) for k, v in arrays.items())
+        out[item.name] = json.dumps(tree) + "".join(digest("", {k: v}) for k, v in arrays.items())
     return out
-
-
-def _digest(body: str, arrays: Arrays) -> str:
-    digest = hashlib.sha256(body.encode())
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def write(path: str | os.PathLike[str], config: Config, state: State) -> None:
@@ -121,51 +104,7 @@ def dump(file: BinaryIO, config: Config, state: State) -> None:
     arrays: Arrays = {}
     tree = {"config": _encode(config, arrays), "state": _encode(state, arrays)}
     body = json.dumps(tree)  # in order: a layout is an ordered mapping
-    head = {"format": FORMAT, "sha256": _digest(body, arrays), "body": body}
-    header = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in {"header": header, **arrays}.items():
-            with archive.open(
-                zipfile.ZipInfo(f"{name}.npy", _STAMP), "w", force_zip64=True
-            ) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
-
-
-@contextlib.contextmanager
-def _damage(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever a damaged file provokes into one error."""
-    try:
-        yield
-    except (CheckpointError, FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except MemoryError as error:
-        raise CheckpointError(f"{os.fspath(path)}: not enough memory to load it") from error
-    except Exception as error:
-        raise CheckpointError(
-            f"{os.fspath(path)}: expected a checkpoint of bgs_opt; it is damaged or something "
-            f"else ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
-    """Read one .npy entry, after its claimed shape was compared with its size."""
-    data = io.BytesIO(archive.read(info))
-    version = np.lib.format.read_magic(data)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
-    else:
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(data)
-    count = 1
-    for side in shape:
-        count *= int(side)
-    rest = info.file_size - data.tell()
-    if dtype.kind not in "fiub" or fortran or count * dtype.itemsize != rest:
-        raise CheckpointError(
-            f"{info.filename}: expected {rest} bytes of plain numbers; its header claims shape "
-            f"{shape} of {dtype}"
-        )
-    numbers = np.frombuffer(data.getbuffer(), dtype, offset=data.tell())
-    return np.array(numbers.reshape(shape))
+    archive.dump(file, FORMAT, body, arrays)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Config, State]:
@@ -178,33 +117,14 @@ def read(path: str | os.PathLike[str]) -> tuple[Config, State]:
     FileNotFoundError
         If there is no such file.
     """
-    with _damage(path), open(path, "rb") as file:
+    with damage(path), open(path, "rb") as file:
         return load(file, os.fspath(path))
 
 
 def load(file: BinaryIO, name: str) -> tuple[Config, State]:
     """Read a run from a binary file that is open; ``name`` is for messages."""
-    with _damage(name), zipfile.ZipFile(file) as archive:
-        length = file.seek(0, os.SEEK_END)
-        infos = archive.infolist()
-        for info in infos:
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
-                raise CheckpointError(
-                    f"{name}: entry {info.filename} claims {info.file_size} bytes "
-                    f"in a file of {length}"
-                )
-        if sum(info.file_size for info in infos) > length:
-            raise CheckpointError(f"{name}: its entries claim more than its size")
-        arrays = {info.filename.removesuffix(".npy"): _read_array(archive, info) for info in infos}
-        head = json.loads(arrays.pop("header").tobytes())
-        if head["format"] != FORMAT:
-            raise CheckpointError(
-                f"{name}: expected format {FORMAT}; got {head['format']}. "
-                "Load it with the version of bgs_opt that wrote it"
-            )
-        if _digest(head["body"], arrays) != head["sha256"]:
-            raise CheckpointError(f"{name}: its checksum does not match; it is damaged")
-        tree = json.loads(head["body"])
+    with damage(name):
+        tree, arrays = archive.load(file, name, FORMAT)
         config, state = _decode(tree["config"], arrays), _decode(tree["state"], arrays)
         if not isinstance(config, Config) or not isinstance(state, State):
             raise CheckpointError(f"{name}: expected a run; got something else")

@@ -9,7 +9,8 @@ import pytest
 TRACED = {
     "test_averaging", "test_bgs", "test_bounds", "test_candidates", "test_checkpoint", "test_cli",
     "test_config", "test_evotorch", "test_evotorch_actors", "test_evotorch_functional",
-    "test_gradient", "test_inject", "test_minimize", "test_nevergrad", "test_normalization",
+    "test_gene_operators", "test_gene_pool", "test_gradient", "test_inject", "test_minimize",
+    "test_nevergrad", "test_normalization",
     "test_opening", "test_optimizers", "test_options", "test_plots", "test_scipy",
     "test_selection", "test_sigma", "test_state", "test_streams", "test_torch",
     "test_torch_population", "test_workers", "test_gymnasium", "test_policy", "test_policy_cli",

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each row may import from the rows above it, never from its own. To place a module, add it here.
 LAYERS = (
     {"atomic", "errors", "extras"},
-    {"protocols"},
+    {"archive", "protocols"},
     {"validation"},
     {"streams"},
     {"automatic_state", "walsh"},
@@ -30,7 +30,7 @@ LAYERS = (
         "averaging",
         "bounds",
         "directions",
-        "gene_pool",
+        "gene_operators",
         "gradient",
         "hadamard",
         "normalization",
@@ -38,6 +38,9 @@ LAYERS = (
         "selection",
         "sigma",
     },
+    {"gene_state"},
+    {"gene_generation", "gene_keeping"},
+    {"gene_pool"},
     {"options"},
     {"config"},
     {"candidates"},
