@@ -186,11 +186,11 @@ def train(
     **bgs_options
         Further arguments of :class:`bgs_opt.BGS`: ``top_k``, ``selection`` ("max" by default,
         which is good where all episodes of a generation have one seed), ``sampler``,
-        ``options`` (by default with ``common_seeds="generation"``, or "pair" where there
-        is a list of environments), ..., and ``optimizer``
-        ("sgd" by default), which may also be a class of ``torch.optim``. Without a
-        ``learning_rate`` the plain step is 0.7 sigma, and without a ``sigma_rule`` both fall as
-        ``InverseDecay(64, 1/16)`` says (16 instead of 64 where observations are normalised).
+        ``options`` (whose ``common_seeds`` is "generation" by default, or "pair" where there is
+        a list of environments), ..., and ``optimizer`` ("sgd" by default), which may also be a
+        class of ``torch.optim``. Without a ``learning_rate`` the plain step is 0.7 sigma, and
+        without a ``sigma_rule`` both fall as ``InverseDecay(64, 1/16)`` says (16 instead of 64
+        where observations are normalised).
 
     Returns
     -------

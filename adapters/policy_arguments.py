@@ -139,7 +139,7 @@ def keywords(args: argparse.Namespace) -> dict[str, Any]:
     if args.repeats is not None:
         options["repeats"] = args.repeats
     if options:
-        given["options"] = Options(**{"common_seeds": "generation", **options})
+        given["options"] = Options(**options)
     given["policy_options"] = pairs("--policy-option", args.policy_option)
     return given
 

@@ -145,12 +145,13 @@ def optimizer_of(
     seeds = "pair" if isinstance(player.env, (list, tuple)) else "generation"
     made = {
         "optimizer": "sgd",
-        "options": Options(common_seeds=seeds),
+        "options": Options(),
         "selection": "max",
         **given,
     }
     if not isinstance(made["options"], Options):
         wrong_type("options", "a bgs_opt.Options", made["options"])
+    made["options"] = made["options"].resolved(seeds)
     rule = made["optimizer"]
     if isinstance(rule, type) or (callable(rule) and not hasattr(rule, "step")):
         made["optimizer"] = TorchOptimizer(rule)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import importlib
 import json
 import math
@@ -155,9 +154,8 @@ def _report(args: argparse.Namespace, result: Any) -> None:
 
 def _inspect(args: argparse.Namespace) -> int:
     config, state = checkpoint.read(_existing(args.checkpoint))
-    fields = [
-        (f.name, f.default, getattr(config.options, f.name)) for f in dataclasses.fields(Options)
-    ]
+    usual = vars(Options().resolved())
+    given = {name: v for name, v in vars(config.options).items() if repr(v) != repr(usual[name])}
     facts = {
         "file": args.checkpoint,
         "format": checkpoint.FORMAT,
@@ -177,7 +175,7 @@ def _inspect(args: argparse.Namespace) -> int:
         "bounds": config.low is not None,
         "sampler": config.sampler,
         "optimizer": config.optimizer or "auto",
-        "options": {name: value for name, usual, value in fields if repr(value) != repr(usual)},
+        "options": given,
     }
     if args.json:
         print(json.dumps(plain(facts), allow_nan=False))
