@@ -29,10 +29,11 @@ from bgs_opt.console import (
     table,
 )
 from bgs_opt.errors import ArgumentValueError
+from bgs_opt.flags import named_values
 
 from .gymnasium_environments import Environment
 from .policy import Policy, TrainResult, train
-from .policy_arguments import check, check_video, flagged, keywords, pairs, parse
+from .policy_arguments import check, check_video, flagged, keywords, parse
 from .policy_pictures import film, plot_training
 
 __all__ = ["main"]
@@ -64,7 +65,7 @@ def _spec(env: str, options: dict[str, Any]) -> Any:
 
 def _train(args: argparse.Namespace) -> int:
     check(args)
-    spec = _spec(args.env, pairs("--env-option", args.env_option))
+    spec = _spec(args.env, named_values("--env-option", args.env_option))
     policy = args.policy or "linear"
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals())
@@ -120,7 +121,7 @@ def _play(args: argparse.Namespace) -> int:
         )
     check_video(args.video)
     policy = Policy.load(args.checkpoint)
-    options = pairs("--env-option", args.env_option)
+    options = named_values("--env-option", args.env_option)
     if args.env is None:
         if policy.env is None:
             raise ArgumentValueError("--env: expected the environment, as the file names none")

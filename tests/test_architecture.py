@@ -57,6 +57,7 @@ LAYERS = (
     {"driver"},
     {"minimization"},
     {"plots"},
+    {"flags"},
     {"arguments", "objectives"},
     {"console"},
     {"__init__"},

@@ -181,6 +181,7 @@ def test_the_learning_curve_has_the_numbers_of_the_history():
         ("train CartPole-v1 --option nonsense=1", "nonsense: expected one of"),
         ("train CartPole-v1 --normalize --no-normalize", "--normalize: expected it without"),
         ("train CartPole-v1 --plot a.xyz", "--plot"),
+        ("train CartPole-v1 --resume", "--resume: expected --checkpoint FILE, the run to go on"),
         ("train CartPole-v1 --video a.mp4", r"--video: expected a .gif"),
         ("train CartPole-v1 --output no/such/folder.pt", "--output: expected a file in a folder"),
         ("play nothing.pt", "FILE: expected what train"),
