@@ -9,7 +9,6 @@ in ARS (Mania et al. 2018, arXiv 1803.07055); sigma is found from what it does t
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
@@ -26,7 +25,7 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
 
 from bgs_opt.interrupts import Interrupts
 from bgs_opt.protocols import FloatArray
-from bgs_opt.start import checkpoint_of
+from bgs_opt.start import checkpoint_of, options_of
 from bgs_opt.streams import entropy_of
 from bgs_opt.validation import flag, integer, real
 
@@ -35,7 +34,7 @@ from .policy_keeping import restore
 from .policy_keeping import resume as resume_run
 from .policy_module import Normalizer, Policy
 from .policy_networks import MLP, Actor, Linear
-from .policy_run import MESSAGES, Keeper, bar_of, limits_of, run
+from .policy_run import MESSAGES, bar_of, limits_of, run
 from .policy_setup import gains_of, logger_of, optimizer_of, player_of, resolved, warm_up
 from .policy_team import Ranks, Team
 from .policy_training import COLUMNS, Evaluation, Hooks, Training
@@ -186,11 +185,11 @@ def train(
     **bgs_options
         Further arguments of :class:`bgs_opt.BGS`: ``top_k``, ``selection`` ("max" by default,
         which is good where all episodes of a generation have one seed), ``sampler``,
-        ``options`` (by default with ``common_seeds="generation"``, or "pair" where there
-        is a list of environments), ..., and ``optimizer``
-        ("sgd" by default), which may also be a class of ``torch.optim``. Without a
-        ``learning_rate`` the plain step is 0.7 sigma, and without a ``sigma_rule`` both fall as
-        ``InverseDecay(64, 1/16)`` says (16 instead of 64 where observations are normalised).
+        ``options`` (whose ``common_seeds`` is "generation" by default, or "pair" where there is
+        a list of environments), ..., and ``optimizer`` ("sgd" by default), which may also be a
+        class of ``torch.optim``. Without a ``learning_rate`` the plain step is 0.7 sigma, and
+        without a ``sigma_rule`` both fall as ``InverseDecay(64, 1/16)`` says (16 instead of 64
+        where observations are normalised).
 
     Returns
     -------
@@ -211,7 +210,7 @@ def train(
     path = checkpoint_of(checkpoint, flag("resume", resume))
     real("checkpoint_seconds", checkpoint_seconds, 0)
     rollout = resolved(rollout or Rollout(), num_directions)
-    own = [n for n, p in inspect.signature(train).parameters.items() if p.kind == p.KEYWORD_ONLY]
+    options = options_of(bgs_options, train)
     with Interrupts() as interrupts, Ranks() as ranks:
         entropy = ranks.from_first(entropy_of(seed))
         player = player_of(policy, env, rollout, normalize, recurrent, include, exclude, compile,
@@ -226,14 +225,13 @@ def train(
                 state, found = warm_up(team, entropy, sigma)
             else:
                 state, found = kept[1], sigma or kept[0].start_sigma
-            opt = optimizer_of(player, found, num_directions, entropy, bgs_options, own)
+            opt = optimizer_of(player, found, num_directions, entropy, options, bgs_options)
             training = Training(opt, team, evaluation or Evaluation(), hooks, state, player.lanes)
-            if kept is not None:
-                resume_run(training, kept[0], kept[2], seeded=seed is not None)
-            keeper = Keeper(training, path, checkpoint_seconds)
+            if kept is not None and path is not None:
+                resume_run(training, kept[0], kept[2], path, seeded=seed is not None)
             shown = flag("progress", progress) and ranks.rank == 0
             with bar_of(shown, limits, training) as bar:
-                reason = run(training, limits, keeper, bar)
+                reason = run(training, limits, path, checkpoint_seconds, bar)
             return _result(training, reason)
 
 

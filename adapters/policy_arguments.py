@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bgs_opt import Options
-from bgs_opt.arguments import Parser, whole
+from bgs_opt import flags
 from bgs_opt.console import check_picture
 from bgs_opt.errors import ArgumentValueError
+from bgs_opt.flags import given_of, named_values, whole
 
 from .gymnasium_episodes import Rollout
 from .policy_networks import NETWORKS
 from .policy_training import Evaluation
 
-__all__ = ["check", "check_video", "flagged", "keywords", "pairs", "parse"]
+__all__ = ["check", "check_video", "flagged", "keywords", "parse"]
 
-# Option, type (None: a switch), name of its value, argument of train() or group, help.
-_TRAIN: tuple[tuple[str, Any, str, str], ...] = (
+# What train() or Rollout takes has its name, but for _RENAMED.
+_TRAIN: flags.Table = (
     ("--env-option", str, "NAME=VALUE", "argument of the environment; may be repeated"),
     ("--policy", str, "KIND", f"{', '.join(NETWORKS)} (default: linear)"),
     ("--policy-option", str, "NAME=VALUE", "argument of the policy, as hidden=[64,64] of mlp or "
@@ -38,8 +35,7 @@ _TRAIN: tuple[tuple[str, Any, str, str], ...] = (
     ("--optimizer", str, "NAME", "sgd (default), clipup or adam"),
     ("--selection", str, "KEY", "difference or max"),
     ("--repeats", whole, "N", "episodes of each end of a pair"),
-    ("--option", str, "NAME=VALUE", "any other argument of bgs_opt.BGS or bgs_opt.Options; may "
-     "be repeated"),
+    *flags.FURTHER,
     ("--seed", whole, "N", "the same seed gives the same policy, for any number of workers"),
     ("--normalize", None, "", "normalise observations (default: where their size is not known)"),
     ("--no-normalize", None, "", "take observations as they are"),
@@ -60,10 +56,7 @@ _TRAIN: tuple[tuple[str, Any, str, str], ...] = (
     ("--plot", str, "PICTURE", "draw the learning curve: .png, .pdf, .svg"),
     ("--video", str, "FILE.gif", "film an episode of the policy"),
     ("--log", str, "FOLDER", "for TensorBoard"),
-    ("--json", None, "", "one JSON object on stdout and nothing else"),
-    ("--progress", None, "", "show a progress bar (default: on a terminal)"),
-    ("--quiet", None, "", "no bar, no warnings, no table"),
-    ("--traceback", None, "", "show where an error came from"),
+    *flags.SHOWN,
 )  # fmt: skip
 _PASSED = (
     "generations", "episodes", "max_time", "target", "top_k", "sigma", "learning_rate",
@@ -76,17 +69,11 @@ _RENAMED = {"num_directions": "directions", "every": "evaluate_every"}
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse the words after ``bgs-opt``; see :func:`bgs_opt.arguments.parse`."""
-    parser = Parser(prog="bgs-opt")
+    parser = flags.Parser(prog="bgs-opt")
     commands = parser.add_subparsers(dest="what", required=True)
     run = commands.add_parser("train", allow_abbrev=False)
     run.add_argument("env", metavar="ENV_ID", help="registered name, such as CartPole-v1")
-    for flag, kind, name, text in _TRAIN:
-        if kind is None:
-            run.add_argument(flag, action="store_true", default=None, help=text)
-        else:
-            many = flag.endswith("option")
-            run.add_argument(flag, type=kind, metavar=name, help=text,
-                             action="append" if many else "store")  # fmt: skip
+    flags.add_options(run, _TRAIN)
     show = commands.add_parser("play", allow_abbrev=False)
     show.add_argument("checkpoint", metavar="FILE", help="of train --checkpoint or --output")
     show.add_argument("--env", metavar="ENV_ID", help="default: that it was trained in")
@@ -102,52 +89,28 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def flagged(text: str) -> str:
     """A message about arguments, with the names that they have on the command line."""
-    flags = {flag[2:].replace("-", "_"): flag for flag, *_ in _TRAIN}
-    names, colon, rest = text.partition(": ")
-    known = [_RENAMED.get(name, name) for name in names.split(", ")]
-    return ", ".join(flags.get(name, name) for name in known) + colon + rest
-
-
-def pairs(option: str, texts: list[str] | None) -> dict[str, Any]:
-    """NAME=VALUE, with values as Python writes them, or words."""
-    found: dict[str, Any] = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ArgumentValueError(f"{option}: expected NAME=VALUE; got {text!r}")
-        found[name] = value
-        with contextlib.suppress(ValueError, SyntaxError):
-            found[name] = ast.literal_eval(value)
-    return found
+    return flags.flagged(text, _TRAIN, _RENAMED)
 
 
 def keywords(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of train() that were given."""
-    given = {name: getattr(args, name) for name in _PASSED if getattr(args, name) is not None}
-    given["rollout"] = Rollout(**{n: getattr(args, n) for n in _ROLLOUT
-                                  if getattr(args, n) is not None})  # fmt: skip
-    if args.normalize or args.no_normalize:
-        given["normalize"] = bool(args.normalize)
+    given = given_of(args, _PASSED)
+    given["rollout"] = Rollout(**given_of(args, _ROLLOUT))
+    normalize = flags.switched(args, "normalize", "no_normalize")
+    if normalize is not None:
+        given["normalize"] = normalize
     counts = {"every": args.evaluate_every, "episodes": args.evaluation_episodes}
     given["evaluation"] = Evaluation(**{n: c for n, c in counts.items() if c is not None})
     if args.directions is not None:
         given["num_directions"] = args.directions
-    names = {field.name for field in dataclasses.fields(Options)}
-    further = pairs("--option", args.option)
-    options = {name: value for name, value in further.items() if name in names}
-    given |= {name: value for name, value in further.items() if name not in names}
-    if args.repeats is not None:
-        options["repeats"] = args.repeats
-    if options:
-        given["options"] = Options(**{"common_seeds": "generation", **options})
-    given["policy_options"] = pairs("--policy-option", args.policy_option)
+    further = named_values("--option", args.option) | given_of(args, ["repeats"])
+    given |= flags.with_options(further)
+    given["policy_options"] = named_values("--policy-option", args.policy_option)
     return given
 
 
 def check(args: argparse.Namespace) -> None:
     """Find, before hours of work, what would stop it after them."""
-    if args.normalize and args.no_normalize:
-        raise ArgumentValueError("--normalize: expected it without --no-normalize; got both")
     if args.policy is not None and args.policy not in NETWORKS:
         raise ArgumentValueError(
             f"--policy: expected one of {', '.join(NETWORKS)}; got {args.policy!r}"
@@ -155,17 +118,7 @@ def check(args: argparse.Namespace) -> None:
     if args.plot:
         check_picture("--plot", args.plot)
     check_video(args.video)
-    for name in ("checkpoint", "output"):
-        path = getattr(args, name)
-        if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-            raise ArgumentValueError(
-                f"--{name}: expected a file in a folder that exists; got {path!r}"
-            )
-    if args.checkpoint and not args.resume and Path(args.checkpoint).exists():
-        raise ArgumentValueError(
-            f"--checkpoint: {args.checkpoint} exists; add --resume to go on with it, or give "
-            "another path"
-        )
+    flags.check_files(args)
 
 
 def check_video(path: str | None) -> None:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +18,13 @@ from bgs_opt.extras import needs
 with needs("bgs_opt.adapters.policy", extra="policy"):
     import gymnasium
 
-from bgs_opt.console import (
-    explained,
-    fail,
-    our_warnings,
-    plain,
-    signals,
-    stdout_to_stderr,
-    table,
-)
+from bgs_opt import console
 from bgs_opt.errors import ArgumentValueError
+from bgs_opt.flags import named_values
 
 from .gymnasium_environments import Environment
 from .policy import Policy, TrainResult, train
-from .policy_arguments import check, check_video, flagged, keywords, pairs, parse
+from .policy_arguments import check, check_video, flagged, keywords, parse
 from .policy_pictures import film, plot_training
 
 __all__ = ["main"]
@@ -45,15 +37,15 @@ def main(words: Sequence[str]) -> int:
     except SystemExit:
         return 0  # after --help
     except ArgumentValueError as error:
-        return fail(*explained(error, flagged))
+        return console.fail(*console.explained(error, flagged))
     try:
         return (_train if args.what == "train" else _play)(args)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if args.traceback:
             traceback.print_exception(error)
         if isinstance(error, (gymnasium.error.Error, ImportError)):
-            return fail(2, str(error))
-        return fail(*explained(error, flagged))
+            return console.fail(2, str(error))
+        return console.fail(*console.explained(error, flagged))
 
 
 def _spec(env: str, options: dict[str, Any]) -> Any:
@@ -64,15 +56,10 @@ def _spec(env: str, options: dict[str, Any]) -> Any:
 
 def _train(args: argparse.Namespace) -> int:
     check(args)
-    spec = _spec(args.env, pairs("--env-option", args.env_option))
+    spec = _spec(args.env, named_values("--env-option", args.env_option))
     policy = args.policy or "linear"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(signals())
-        stack.enter_context(our_warnings(args.quiet))
-        if args.json:
-            stack.enter_context(stdout_to_stderr())
-        shown = not args.quiet and (args.progress or sys.stderr.isatty())
-        result = train(policy, spec, progress=bool(shown), **keywords(args))
+    with console.running(args) as bar:
+        result = train(policy, spec, progress=bar, **keywords(args))
         if args.output:
             result.policy.save(args.output)
         if args.plot:
@@ -84,7 +71,7 @@ def _train(args: argparse.Namespace) -> int:
         return 0
     how = (f"the same command with --resume goes on from {args.checkpoint}" if args.checkpoint
            else "with --checkpoint FILE the training could be resumed")  # fmt: skip
-    return fail(1, f"{result.message}; {how}")
+    return console.fail(1, f"{result.message}; {how}")
 
 
 def _film(policy: Policy, spec: Any, args: argparse.Namespace) -> None:
@@ -105,9 +92,9 @@ def _report(args: argparse.Namespace, result: TrainResult) -> None:
     }
     if args.json:
         facts |= {"success": result.success, "reason": result.reason, **files}
-        print(json.dumps(plain(facts), allow_nan=False))
+        print(json.dumps(console.plain(facts), allow_nan=False))
     elif not args.quiet:
-        table({**facts, **{name: path for name, path in files.items() if path}})
+        console.table({**facts, **{name: path for name, path in files.items() if path}})
 
 
 # ---- play
@@ -120,7 +107,7 @@ def _play(args: argparse.Namespace) -> int:
         )
     check_video(args.video)
     policy = Policy.load(args.checkpoint)
-    options = pairs("--env-option", args.env_option)
+    options = named_values("--env-option", args.env_option)
     if args.env is None:
         if policy.env is None:
             raise ArgumentValueError("--env: expected the environment, as the file names none")
@@ -152,7 +139,7 @@ def _play(args: argparse.Namespace) -> int:
         "episodes": args.episodes,
     }
     if args.json:
-        print(json.dumps(plain({**facts, "returns": returns, "video": args.video})))
+        print(json.dumps(console.plain({**facts, "returns": returns, "video": args.video})))
     else:
-        table({**facts, **({"video": args.video} if args.video else {})})
+        console.table({**facts, **({"video": args.video} if args.video else {})})
     return 0

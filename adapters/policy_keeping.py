@@ -25,6 +25,7 @@ from bgs_opt.config import Config
 from bgs_opt.errors import ArgumentValueError, CheckpointError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.optimizers import SGD
+from bgs_opt.start import same_run
 
 from .policy_player import Player
 from .policy_training import COLUMNS, Progress, Training
@@ -96,8 +97,8 @@ def restore(player: Player, path: Path) -> tuple[BGS, Progress, str]:
     return kept, progress, optimizer
 
 
-def resume(training: Training, kept: BGS, optimizer: str, *, seeded: bool) -> None:
-    """Go on with a run that was restored, after a check that it is the same run.
+def resume(training: Training, kept: BGS, optimizer: str, path: Path, *, seeded: bool) -> None:
+    """Go on with a run that was restored from a file, after a check that it is the same run.
 
     Raises
     ------
@@ -110,11 +111,7 @@ def resume(training: Training, kept: BGS, optimizer: str, *, seeded: bool) -> No
     different = [name for name in asked.differs(kept, seeded=seeded) if name != "x0"]
     if repr(rule) != optimizer:
         different = [*(name for name in different if name != "optimizer"), "optimizer"]
-    if different:
-        raise ArgumentValueError(
-            f"{', '.join(different)}: expected what the run was started with (or another path); "
-            "got something else"
-        )
+    same_run(different, path)
     kept._config = dataclasses.replace(kept._config, optimizer=rule)
     training.opt = kept
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +11,27 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bgs_opt.driver import MESSAGES as _OF_RUNS
 from bgs_opt.errors import BGSWarning
+from bgs_opt.start import Keeper
 from bgs_opt.validation import integer, real
 
 from .policy_keeping import save
 from .policy_training import COLUMNS, Training
 
-__all__ = ["MESSAGES", "Keeper", "Limits", "bar_of", "limits_of", "run"]
+__all__ = ["MESSAGES", "Limits", "bar_of", "limits_of", "run"]
 
 MESSAGES = {
     "target": (True, "the target return was reached"),
-    "generations": (True, "the number of generations is reached"),
+    "generations": _OF_RUNS["maxiter"][1:],
     "episodes": (True, "the number of episodes is reached"),
-    "max_time": (True, "the time is up"),
+    "max_time": _OF_RUNS["max_time"][1:],
     "log": (True, "`log` returned True"),
-    "sigma": (True, "sigma no longer changes the center"),
+    "sigma": _OF_RUNS["sigma"][1:],
     "stalled": (False, "no generation of late had a usable pair of finite returns"),
-    "interrupted": (False, "interrupted by the user"),
+    "interrupted": _OF_RUNS["interrupted"][1:],
 }
+"""Success and message of each way to end."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,13 @@ def limits_of(generations: Any, episodes: Any, max_time: Any, target: Any) -> Li
     )
 
 
-def run(training: Training, limits: Limits, keeper: Keeper, bar: Any) -> str:
-    """Take generations until one of the MESSAGES applies; return its name."""
+def run(training: Training, limits: Limits, path: Path | None, seconds: float, bar: Any) -> str:
+    """Take generations until one of the MESSAGES applies; return its name.
+
+    The training is kept in the file ``path``, if there is one, every so many seconds.
+    """
+    keeper = Keeper(path, seconds)
+    keeper.start(functools.partial(save, training))
     reason = ""
     try:
         while not reason:
@@ -66,7 +74,9 @@ def run(training: Training, limits: Limits, keeper: Keeper, bar: Any) -> str:
                 training.evaluate()
             wants_to_stop = training.note()
             _show(bar, training, limits)
-            keeper.look()
+            keeper.changed = True
+            if keeper.due():
+                _keep(training, keeper)
             if training.team.ranks.from_first(wants_to_stop):
                 reason = "log"
         if training.is_unevaluated():
@@ -74,8 +84,13 @@ def run(training: Training, limits: Limits, keeper: Keeper, bar: Any) -> str:
     except KeyboardInterrupt:
         reason = "interrupted"
     finally:
-        keeper.save()
+        _keep(training, keeper)
     return reason
+
+
+def _keep(training: Training, keeper: Keeper) -> None:
+    if trouble := keeper.save(functools.partial(save, training)):
+        warnings.warn(trouble, BGSWarning, stacklevel=2)
 
 
 def _reason(training: Training, limits: Limits) -> str:
@@ -90,34 +105,6 @@ def _reason(training: Training, limits: Limits) -> str:
     if limits.max_time is not None and progress.seconds >= limits.max_time:
         return "max_time"
     return next(iter(training.opt.stop()), "")
-
-
-class Keeper:
-    """Writes the checkpoint when it is time to, if there is one."""
-
-    def __init__(self, training: Training, path: Path | None, seconds: float) -> None:
-        self._training, self._path, self._seconds = training, path, seconds
-        self._written = time.monotonic()
-        if path is not None and not path.exists():
-            save(training, path)  # which shows that it can be written
-
-    def look(self) -> None:
-        """Write it if it is time."""
-        if time.monotonic() - self._written >= self._seconds:
-            self.save()
-
-    def save(self) -> None:
-        """Write it; what went wrong, if anything, is no reason to end a run."""
-        self._written = time.monotonic()
-        if self._path is None:
-            return
-        try:
-            save(self._training, self._path)
-        except OSError as error:
-            warnings.warn(
-                f"checkpoint: {self._path} stays as it was, as saving failed ({error})",
-                BGSWarning, stacklevel=2,
-            )  # fmt: skip
 
 
 def bar_of(show: bool, limits: Limits, training: Training) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -134,23 +133,14 @@ def _solved(changed: Callable[[float], float], wanted: float) -> float:
 
 def optimizer_of(
     player: Player, sigma: float, num_directions: int | None, entropy: int,
-    given: dict[str, Any], own: list[str],
+    options: Options, given: dict[str, Any],
 ) -> BGS:  # fmt: skip
-    """The core, set up for policies; ``own``: names of train()'s arguments, for messages."""
-    known = [n for n, p in inspect.signature(BGS).parameters.items() if p.kind == p.KEYWORD_ONLY]
-    if unknown := sorted(set(given) - set(known)):
-        known += own
-        wrong_type(unknown[0], "one of " + ", ".join(sorted(set(known))), given[unknown[0]])
+    """The core, set up for policies."""
     # one of several environments is drawn by the seed: then not the same one for a generation
     seeds = "pair" if isinstance(player.env, (list, tuple)) else "generation"
     made = {
-        "optimizer": "sgd",
-        "options": Options(common_seeds=seeds),
-        "selection": "max",
-        **given,
-    }
-    if not isinstance(made["options"], Options):
-        wrong_type("options", "a bgs_opt.Options", made["options"])
+        "optimizer": "sgd", "selection": "max", **given, "options": options.resolved(seeds)
+    }  # fmt: skip
     rule = made["optimizer"]
     if isinstance(rule, type) or (callable(rule) and not hasattr(rule, "step")):
         made["optimizer"] = TorchOptimizer(rule)

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from bgs_opt import flags
 from bgs_opt.errors import ArgumentValueError
+from bgs_opt.flags import whole
 from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import integer
 
-__all__ = ["Parser", "check", "flagged", "keywords", "parse", "start", "whole"]
+__all__ = ["check", "flagged", "keywords", "parse", "start"]
 
-
-def whole(text: str) -> int:
-    """An int, also one that is written as 1e6."""
-    value = float(text)
-    if not value.is_integer():
-        raise ValueError
-    return int(text) if text.lstrip("+-").isdigit() else int(value)
-
-
-whole.__name__ = "whole number"
-
-# Option, type (None: a switch), name of its value, help. What minimize() takes has its name.
-_OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
+# What minimize() takes has its name.
+_OPTIONS: flags.Table = (
     ("--command", str, "'PROG {}'", "minimize the last number that a program prints; {} stands "
      "for the parameters, {file} for a file of them, {seed} for a seed; without any, they go to "
      "stdin, one a line"),
@@ -58,46 +47,31 @@ _OPTIONS: tuple[tuple[str, Any, str, str], ...] = (
     ("--target", float, "V", "stop at a value this good"),
     ("--tol", float, "T", "stop when sigma and the steps are smaller"),
     ("--optimizer", str, "NAME", "auto (default), clipup, adam or sgd"),
-    ("--option", str, "NAME=VALUE", "any other argument of bgs_opt.BGS or bgs_opt.Options; may "
-     "be repeated"),
+    *flags.FURTHER,
     ("--vectorized", None, "", "FUNCTION takes all points at once, shape (n, d)"),
     ("--pass-seed", None, "", "call FUNCTION(x, seed=...)"),
     ("--asynchronous", None, "", "keep every worker busy, at the price of reproducibility"),
     ("--plot", str, "PICTURE", "draw the run: .png, .pdf, .svg"),
     ("--output", str, "FILE", "write the x found there: .npy, or text with one number a line"),
-    ("--json", None, "", "one JSON object on stdout and nothing else"),
-    ("--progress", None, "", "show a progress bar (default: on a terminal)"),
-    ("--quiet", None, "", "no bar, no warnings, no table"),
-    ("--traceback", None, "", "show where an error came from"),
+    *flags.SHOWN,
 )  # fmt: skip
 _PASSED = (
     "sigma", "budget", "workers", "seed", "checkpoint", "checkpoint_seconds", "timeout",
     "retries", "max_time", "maxiter", "target", "tol", "optimizer",
     "resume", "maximize", "vectorized", "pass_seed", "asynchronous",
 )  # fmt: skip
-
-
-_FURTHER = {
-    "num_directions", "top_k", "sampler", "layout", "selection", "learning_rate",
-}  # fmt: skip
+_BY_OPTION = (
+    *sorted(field.name for field in dataclasses.fields(Options)),
+    "layout", "learning_rate", "num_directions", "sampler", "selection", "top_k",
+)  # fmt: skip
 _DESCRIPTION = (
     "Minimize noisy, non-differentiable functions and programs. Exit status: 0 fine, 1 the run "
     "failed, 2 it could not start as the command line stands."
 )
-
-
 _ELSEWHERE = {
     "train": "train a policy in an environment (needs torch and gymnasium)",
     "play": "play episodes of a trained policy",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises ArgumentValueError instead of leaving the process."""
-
-    def error(self, message: str) -> NoReturn:
-        """See argparse."""
-        raise ArgumentValueError(f"{message} (see {self.prog} --help)")
 
 
 def parse(words: Sequence[str], version: str) -> argparse.Namespace:
@@ -110,19 +84,14 @@ def parse(words: Sequence[str], version: str) -> argparse.Namespace:
     SystemExit
         After --help or --version was printed.
     """
-    parser = Parser(prog="bgs-opt", description=_DESCRIPTION)
+    parser = flags.Parser(prog="bgs-opt", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"bgs-opt {version}")
     commands = parser.add_subparsers(dest="what", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "minimize", allow_abbrev=False, help="minimize a function or the output of a program"
     )
     run.add_argument("objective", nargs="?", metavar="MODULE:FUNCTION", help="what to minimize")
-    for flag, kind, name, text in _OPTIONS:
-        if kind is None:
-            run.add_argument(flag, action="store_true", default=None, help=text)
-        else:
-            action = "append" if flag == "--option" else "store"
-            run.add_argument(flag, type=kind, metavar=name, help=text, action=action)
+    flags.add_options(run, _OPTIONS)
     show = commands.add_parser("inspect", help="say what a checkpoint holds")
     show.add_argument("--json", action="store_true", help="as one JSON object")
     draw = commands.add_parser("plot", help="draw the run that a checkpoint holds")
@@ -177,19 +146,7 @@ def check(args: argparse.Namespace) -> None:
         if getattr(args, name):
             which = "MODULE:FUNCTION" if args.command else "--command"
             raise ArgumentValueError(f"--{name.replace('_', '-')}: expected it with {which} only")
-    for name in ("checkpoint", "output"):
-        path = getattr(args, name)
-        if path is not None and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-            raise ArgumentValueError(
-                f"--{name}: expected a file in a folder that exists; got {path!r}"
-            )
-    if args.resume and not args.checkpoint:
-        raise ArgumentValueError("--resume: expected --checkpoint FILE, the run to go on with")
-    if args.checkpoint and not args.resume and Path(args.checkpoint).exists():
-        raise ArgumentValueError(
-            f"--checkpoint: {args.checkpoint} exists; add --resume to go on with it, or give "
-            "another path"
-        )
+    flags.check_files(args)
 
 
 def start(args: argparse.Namespace) -> tuple[FloatArray | None, Any]:
@@ -224,31 +181,13 @@ def start(args: argparse.Namespace) -> tuple[FloatArray | None, Any]:
 
 def keywords(args: argparse.Namespace) -> dict[str, Any]:
     """The other arguments of minimize() that were given."""
-    given = {name: getattr(args, name) for name in _PASSED if getattr(args, name) is not None}
-    if args.noisy and args.no_noise:
-        raise ArgumentValueError("--noisy: expected it without --no-noise; got both")
-    if args.noisy or args.no_noise:
-        given["noisy"] = bool(args.noisy)
-    fields = {field.name for field in dataclasses.fields(Options)}
-    options: dict[str, Any] = {}
-    for text in args.option or []:
-        name, equals, value = text.partition("=")
-        if not equals or name not in fields | _FURTHER:
-            raise ArgumentValueError(
-                f"--option: expected NAME=VALUE with a name of {', '.join(sorted(fields))}, "
-                f"{', '.join(sorted(_FURTHER))}; got {text!r}"
-            )
-        meant: Any = value  # a word, such as sampler=gaussian
-        with contextlib.suppress(ValueError, SyntaxError):
-            meant = ast.literal_eval(value)
-        (options if name in fields else given)[name] = meant
-    if options:
-        given["options"] = Options(**options)
-    return given
+    given = flags.given_of(args, _PASSED)
+    noisy = flags.switched(args, "noisy", "no_noise")
+    if noisy is not None:
+        given["noisy"] = noisy
+    return given | flags.with_options(flags.named_values("--option", args.option, _BY_OPTION))
 
 
 def flagged(text: str) -> str:
     """A message about arguments, with the names that they have on the command line."""
-    flags = {flag[2:].replace("-", "_"): flag for flag, *_ in _OPTIONS}
-    names, colon, rest = text.partition(": ")
-    return ", ".join(flags.get(name, name) for name in names.split(", ")) + colon + rest
+    return flags.flagged(text, _OPTIONS)

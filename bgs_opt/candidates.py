@@ -47,7 +47,7 @@ class Source:
     bound_mode: str
     num_center: int
     repeats: int
-    common_seeds: str
+    common_seeds: str | None
     scenarios: int = 1
     hair: int = -1  # of the first evaluation of the center, where all are apart; -1: exact
 

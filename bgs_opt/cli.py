@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import importlib
 import json
 import math
@@ -20,18 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bgs_opt import BGS, Options, __version__, checkpoint, minimize, plots
+from bgs_opt import BGS, Options, __version__, checkpoint, console, minimize, plots
 from bgs_opt.arguments import check, keywords, parse, start
-from bgs_opt.console import (
-    check_picture,
-    explained,
-    fail,
-    our_warnings,
-    plain,
-    signals,
-    stdout_to_stderr,
-    table,
-)
 from bgs_opt.driver import MESSAGES
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.objectives import Program, imported
@@ -66,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit:
         return 0  # after --help and --version
     except ArgumentValueError as error:
-        return fail(*explained(error))
+        return console.fail(*console.explained(error))
     try:
         return run(args)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if getattr(args, "traceback", False):
             traceback.print_exception(error)
-        return fail(*explained(error))
+        return console.fail(*console.explained(error))
 
 
 def _policies(words: list[str]) -> int:
@@ -80,8 +69,8 @@ def _policies(words: list[str]) -> int:
     try:
         commands: Any = importlib.import_module("bgs_opt.adapters.policy_cli")
     except ImportError as error:
-        return fail(2, f"{words[0]} needs torch and gymnasium: pip install 'bgs-opt[policy]' "
-                       f"({error})")  # fmt: skip
+        needed = "torch and gymnasium: pip install 'bgs-opt[policy]'"
+        return console.fail(2, f"{words[0]} needs {needed} ({error})")
     code: int = commands.main(words)
     return code
 
@@ -92,14 +81,11 @@ def _policies(words: list[str]) -> int:
 def _minimize(args: argparse.Namespace) -> int:
     check(args)
     if args.plot:
-        check_picture("--plot", args.plot)
+        console.check_picture("--plot", args.plot)
     given = keywords(args)
     x0, bounds = start(args)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(signals())
-        stack.enter_context(our_warnings(args.quiet))
-        if args.json:
-            stack.enter_context(stdout_to_stderr())
+        bar = stack.enter_context(console.running(args))
         if args.command is None:
             fun: Any = imported(args.objective)
         else:
@@ -107,8 +93,7 @@ def _minimize(args: argparse.Namespace) -> int:
             fun = Program(args.command, timeout, retries, bool(args.strict))
             threads = stack.enter_context(fun.threads(given.get("workers", 1)))
             given |= {"workers": threads, "pass_seed": "{seed}" in fun.takes}
-        bar = not args.quiet and (args.progress or sys.stderr.isatty())
-        result = minimize(fun, x0, bounds=bounds, progress=bool(bar), **given)
+        result = minimize(fun, x0, bounds=bounds, progress=bar, **given)
     _report(args, result)
     if args.output and args.output.endswith(".npy"):
         np.save(args.output, result.x)
@@ -125,7 +110,7 @@ def _minimize(args: argparse.Namespace) -> int:
         how = f"the same command with --resume goes on from {args.checkpoint}"
     else:
         how = "with --checkpoint FILE the run could be resumed"
-    return fail(1, f"{result.message}; {how}")
+    return console.fail(1, f"{result.message}; {how}")
 
 
 def _report(args: argparse.Namespace, result: Any) -> None:
@@ -135,10 +120,10 @@ def _report(args: argparse.Namespace, result: Any) -> None:
                  "sigma")  # fmt: skip
         facts = {name: result[name] for name in names} | files
         facts |= {"fun_error": result.get("fun_error"), "best": result.best._asdict()}
-        print(json.dumps(plain(facts), allow_nan=False))
+        print(json.dumps(console.plain(facts), allow_nan=False))
     elif not args.quiet:
         error = result.get("fun_error", math.nan)
-        table({
+        console.table({
             "status": result.message,
             "value": f"{result.fun:.10g}" + (f" +- {error:.2g}" if math.isfinite(error) else ""),
             "best seen": result.best.value,
@@ -155,9 +140,8 @@ def _report(args: argparse.Namespace, result: Any) -> None:
 
 def _inspect(args: argparse.Namespace) -> int:
     config, state = checkpoint.read(_existing(args.checkpoint))
-    fields = [
-        (f.name, f.default, getattr(config.options, f.name)) for f in dataclasses.fields(Options)
-    ]
+    usual = vars(Options().resolved())
+    given = {name: v for name, v in vars(config.options).items() if repr(v) != repr(usual[name])}
     facts = {
         "file": args.checkpoint,
         "format": checkpoint.FORMAT,
@@ -177,17 +161,17 @@ def _inspect(args: argparse.Namespace) -> int:
         "bounds": config.low is not None,
         "sampler": config.sampler,
         "optimizer": config.optimizer or "auto",
-        "options": {name: value for name, usual, value in fields if repr(value) != repr(usual)},
+        "options": given,
     }
     if args.json:
-        print(json.dumps(plain(facts), allow_nan=False))
+        print(json.dumps(console.plain(facts), allow_nan=False))
     else:
-        table(facts)
+        console.table(facts)
     return 0
 
 
 def _plot(args: argparse.Namespace) -> int:
-    check_picture("--output", args.output)
+    console.check_picture("--output", args.output)
     run = BGS.load(_existing(args.checkpoint))
     title = f"{Path(args.checkpoint).name}, {run.dim} parameters"
     plots.plot_run(run, args.output, title)

@@ -238,6 +238,7 @@ def configure(
     dim, dtype = len(center), center.dtype
     if not isinstance(options, Options):
         wrong_type("options", "a bgs_opt.Options", options)
+    options = options.resolved()
     rule = optimizer_of(optimizer)
     if rule is None:
         _check_automatic(

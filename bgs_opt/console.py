@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import math
 import os
@@ -24,10 +25,8 @@ __all__ = [
     "check_picture",
     "explained",
     "fail",
-    "our_warnings",
     "plain",
-    "signals",
-    "stdout_to_stderr",
+    "running",
     "table",
 ]
 
@@ -74,7 +73,18 @@ def check_picture(option: str, path: str) -> None:
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[None]:
+def running(args: argparse.Namespace) -> Iterator[bool]:
+    """What is around a run, as --quiet, --json and --progress say; whether it shows a bar."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_signals())
+        stack.enter_context(_our_warnings(args.quiet))
+        if args.json:
+            stack.enter_context(_stdout_to_stderr())
+        yield bool(not args.quiet and (args.progress or sys.stderr.isatty()))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end the run as Ctrl-C does: with a checkpoint and no orphans."""
     names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
@@ -94,7 +104,7 @@ def _as_interrupt(number: int, frame: object) -> None:
 
 
 @contextlib.contextmanager
-def our_warnings(quiet: bool) -> Iterator[None]:
+def _our_warnings(quiet: bool) -> Iterator[None]:
     """Warnings of bgs_opt as one line each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if quiet else "always", BGSWarning)
@@ -111,7 +121,7 @@ def our_warnings(quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stdout_to_stderr() -> Iterator[None]:
+def _stdout_to_stderr() -> Iterator[None]:
     """Whatever the objective prints, in worker processes too, goes to stderr."""
     sys.stdout.flush()
     kept = os.dup(1)

@@ -91,7 +91,7 @@ class Driver:
         with Interrupts() as self.interrupts:
             self.evaluator = self.make()
             try:
-                self.keeper.start(self.opt)
+                self.keeper.start(self.opt.save)
                 reason = self._search()
                 values: FloatArray = np.empty(0)
                 if MESSAGES[reason][1] and reason != "max_time":
@@ -251,7 +251,7 @@ class Driver:
         Warner(self).issue([(category, message)])  # type: ignore[arg-type]  # of it, only `warned`
 
     def _save(self) -> None:
-        if trouble := self.keeper.save(self.opt):
+        if trouble := self.keeper.save(self.opt.save):
             self._warn(BGSWarning, trouble)
 
     def _final(self) -> tuple[FloatArray, bool]:

@@ -21,9 +21,8 @@ from bgs_opt.bgs import BGS
 from bgs_opt.driver import MESSAGES, Driver, Limits
 from bgs_opt.evaluation import Objective
 from bgs_opt.executors import evaluator_for
-from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
-from bgs_opt.start import Keeper, checkpoint_of, resumed, start_of
+from bgs_opt.start import Keeper, checkpoint_of, options_of, resumed, start_of
 from bgs_opt.validation import flag, integer, real, wrong_type, wrong_value
 
 __all__ = ["minimize"]
@@ -210,14 +209,7 @@ def _bgs_options(
     given: dict[str, Any], noisy: bool | None, scale: FloatArray | None
 ) -> dict[str, Any]:
     """Arguments of BGS, with what minimize decides itself."""
-    known = [n for n, p in inspect.signature(BGS).parameters.items() if p.kind == p.KEYWORD_ONLY]
-    if unknown := sorted(set(given) - set(known)):
-        own = inspect.signature(minimize).parameters.values()
-        known += [p.name for p in own if p.kind == p.KEYWORD_ONLY]
-        wrong_type(unknown[0], "one of " + ", ".join(sorted(set(known))), given[unknown[0]])
-    options = given.get("options", Options())
-    if not isinstance(options, Options):
-        wrong_type("options", "a bgs_opt.Options", options)
+    options = options_of(given, minimize)
     made = {"optimizer": "auto", **given}
     if noisy is not None:
         options = dataclasses.replace(options, noisy=flag("noisy", noisy))

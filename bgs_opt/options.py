@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bgs_opt.bounds import BOUND_MODES
@@ -80,9 +80,11 @@ class Options:
     ----------
     repeats : int
         Evaluations of each end of a pair, averaged.
-    common_seeds : {"pair", "generation", "none"}
+    common_seeds : {"pair", "generation", "none"}, optional
         Which evaluations of one repeat index share a seed (``Candidates.seeds``): both ends of
-        a pair, the whole generation, or none.
+        a pair, the whole generation, or none. By default "pair"; in
+        :func:`bgs_opt.adapters.policy.train` "generation", or "pair" where there is a list of
+        environments.
     reward_scale : {"kept", "all", "rank"}
         s_R of :func:`bgs_opt.selection.direction_weights`.
     center_evaluations : int
@@ -138,7 +140,7 @@ class Options:
     """
 
     repeats: int = 1
-    common_seeds: str = "pair"
+    common_seeds: str | None = None
     reward_scale: str = "kept"
     center_evaluations: int = 0
     acceptance: float | None = None
@@ -163,7 +165,8 @@ class Options:
 
     def __post_init__(self) -> None:
         integer("repeats", self.repeats, 1, 1 << 20)
-        choice("common_seeds", self.common_seeds, COMMON_SEEDS)
+        if self.common_seeds is not None:
+            choice("common_seeds", self.common_seeds, COMMON_SEEDS)
         choice("reward_scale", self.reward_scale, REWARD_SCALES)
         integer("center_evaluations", self.center_evaluations, 0, 1 << 20)
         if self.acceptance is not None:
@@ -193,6 +196,12 @@ class Options:
         schedule = self.learning_rate_schedule
         if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
             wrong_type("learning_rate_schedule", "a callable of the generation or None", schedule)
+
+    def resolved(self, common_seeds: str = "pair") -> Options:
+        """The group with ``common_seeds``, where it does not name them itself."""
+        if self.common_seeds is not None:
+            return self
+        return replace(self, common_seeds=common_seeds)
 
     @property
     def baseline_evaluations(self) -> int:

@@ -1,10 +1,15 @@
-"""Where a run of minimize() starts: at x0 with a sigma, or from the file that it is kept in."""
+"""Where a run of minimize() starts: at x0 with a sigma, or from the file that it is kept in.
+
+What other runs that are kept in a file share with it is here too.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,20 @@ import numpy.typing as npt
 
 from bgs_opt.bgs import BGS
 from bgs_opt.config import bounds_of
+from bgs_opt.errors import ArgumentValueError
+from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import real_vector, wrong_type, wrong_value
 
-__all__ = ["SIGMA_SHARE", "Keeper", "checkpoint_of", "resumed", "start_of"]
+__all__ = [
+    "SIGMA_SHARE",
+    "Keeper",
+    "checkpoint_of",
+    "options_of",
+    "resumed",
+    "same_run",
+    "start_of",
+]
 
 SIGMA_SHARE = 0.3
 """Start sigma as a share of the bounds' half width, or of the size of x0 without bounds."""
@@ -68,6 +83,23 @@ def _middle(bounds: object) -> FloatArray:
     return middle
 
 
+def options_of(given: Mapping[str, Any], caller: Callable[..., Any]) -> Options:
+    """The options among further arguments of ``caller``, all of which BGS has to know."""
+    known = _keywords(BGS)
+    if unknown := sorted(set(given) - known):
+        names = sorted(known | _keywords(caller))
+        wrong_type(unknown[0], "one of " + ", ".join(names), given[unknown[0]])
+    options = given.get("options", Options())
+    if not isinstance(options, Options):
+        wrong_type("options", "a bgs_opt.Options", options)
+    return options
+
+
+def _keywords(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
+
+
 def checkpoint_of(checkpoint: object, resume: bool) -> Path | None:
     """Path of the checkpoint, which can be written or may be resumed."""
     if checkpoint is None:
@@ -89,17 +121,22 @@ def checkpoint_of(checkpoint: object, resume: bool) -> Path | None:
 def resumed(opt: BGS, path: Path, *, seeded: bool) -> BGS:
     """The run that the checkpoint holds, after a check that it is the same run."""
     kept = BGS.load(path)
-    if different := opt.differs(kept, seeded=seeded):
-        wrong_value(
-            ", ".join(different), f"what the run in {path} was started with (or another path)",
-            "something else",
-        )  # fmt: skip
+    same_run(opt.differs(kept, seeded=seeded), path)
     kept.set_budget(opt.budget)
     return kept
 
 
+def same_run(different: list[str], path: Path) -> None:
+    """See that there is no argument in which a run differs from the one that a file holds."""
+    if different:
+        raise ArgumentValueError(
+            f"{', '.join(different)}: expected what the run in {path} was started with (or "
+            "another path); got something else"
+        )
+
+
 class Keeper:
-    """Keeps a run in its checkpoint, if it has one."""
+    """Keeps a run in its checkpoint, if it has one; ``write(path)`` writes it."""
 
     def __init__(self, path: Path | None, seconds: float) -> None:
         self.path, self.seconds = path, seconds
@@ -107,22 +144,22 @@ class Keeper:
         self.changed = False  # since it was written
         self.written = 0.0
 
-    def start(self, opt: BGS) -> None:
+    def start(self, write: Callable[[Path], object]) -> None:
         """Write the file for the first time, which shows that it can be written."""
         self.written = time.monotonic()
         if self.path is not None:
-            opt.save(self.path)
+            write(self.path)
 
     def due(self) -> bool:
         """Whether it is time to write it again."""
-        return self.changed and time.monotonic() - self.written > self.seconds
+        return self.changed and time.monotonic() - self.written >= self.seconds
 
-    def save(self, opt: BGS) -> str:
+    def save(self, write: Callable[[Path], object]) -> str:
         """Write it; what went wrong, if anything, is no reason to end a run."""
         self.written, self.changed = time.monotonic(), False
         if self.path is not None:
             try:
-                opt.save(self.path)
+                write(self.path)
             except OSError as error:
                 return f"checkpoint: {self.path} stays as it was, as saving failed ({error})"
         return ""

@@ -60,6 +60,7 @@ LAYERS = (
     {"driver"},
     {"minimization"},
     {"plots"},
+    {"flags"},
     {"arguments", "objectives"},
     {"console"},
     {"__init__"},

@@ -156,6 +156,15 @@ def test_the_documented_defaults_are_the_defaults():
         )
 
 
+def test_a_run_of_the_defaults_is_that_of_common_seeds_by_pair():
+    """Also for checkpoints that were written when "pair" was the default itself."""
+    plain = bgs_opt.BGS(np.zeros(3), 0.1, seed=1)
+    named = bgs_opt.BGS(np.zeros(3), 0.1, seed=1, options=Options(common_seeds="pair"))
+    assert plain.differs(named) == []
+    np.testing.assert_array_equal(plain.ask().seeds, named.ask().seeds)
+    assert Options(common_seeds="none").resolved("generation").common_seeds == "none"
+
+
 # ---- what a checkpoint may hold
 
 

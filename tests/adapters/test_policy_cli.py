@@ -10,6 +10,7 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
+from bgs_opt import Options
 from bgs_opt.adapters.policy import Policy, train
 from bgs_opt.adapters.policy_pictures import film, plot_training
 from bgs_opt.cli import main
@@ -98,7 +99,7 @@ def test_every_option_reaches_train(run, monkeypatch):
     }  # fmt: skip
     assert {name: seen[name] for name in expected} == expected
     options, rollout, evaluation = seen["options"], seen["rollout"], seen["evaluation"]
-    assert (options.repeats, options.acceptance, options.common_seeds) == (3, 0.5, "generation")
+    assert options == Options(repeats=3, acceptance=0.5)  # common seeds as train() has them
     assert (rollout.max_steps, rollout.reward_shift, rollout.lanes) == (11, 1.0, 2)
     assert rollout.sample_actions
     assert (evaluation.every, evaluation.episodes) == (3, 6)
@@ -180,6 +181,7 @@ def test_the_learning_curve_has_the_numbers_of_the_history():
         ("train CartPole-v1 --option nonsense=1", "nonsense: expected one of"),
         ("train CartPole-v1 --normalize --no-normalize", "--normalize: expected it without"),
         ("train CartPole-v1 --plot a.xyz", "--plot"),
+        ("train CartPole-v1 --resume", "--resume: expected --checkpoint FILE, the run to go on"),
         ("train CartPole-v1 --video a.mp4", r"--video: expected a .gif"),
         ("train CartPole-v1 --output no/such/folder.pt", "--output: expected a file in a folder"),
         ("play nothing.pt", "FILE: expected what train"),

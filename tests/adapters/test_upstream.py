@@ -151,7 +151,7 @@ def test_an_update_is_the_mean_of_the_weighted_directions_that_were_kept(
     """Rows 1, 2, 3. Bug 1: ``top_k`` is what was asked for. Bug 6: a mean over the kept, not
     multiplied by sigma. Bug 7: s_R is of mean rewards of the kept ends. Bug 8: what the baseline
     rejects does not take a place among the kept."""
-    options = Options(repeats=repeats, acceptance=acceptance)
+    options = Options(repeats=repeats, acceptance=acceptance, common_seeds="pair")
     given = {"num_directions": 6, "top_k": top_k, "options": options, "learning_rate": 0.05,
              "selection": "difference"}  # fmt: skip
     (got,) = centers(sigma=sigma, optimizer="sgd", **given)
@@ -202,6 +202,13 @@ def test_the_baseline_is_played_as_often_as_it_is_asked_for(count):
     assert result.episodes == 2 * 4 + count
     zeros = [action for action in Bandit.told[: 8 + count] if float(action[0]) == 0]
     assert len(zeros) == count
+
+
+@pytest.mark.parametrize(("env", "count"), [(Bandit, 3), ([Bandit], 12)])
+def test_other_options_leave_common_seeds_as_train_has_them(env, count):
+    """Row 2: each repeat its own seed for the generation; of a list, for a pair."""
+    centers(env=env, options=Options(repeats=3))
+    assert len(set(Bandit.seeds[:24])) == count
 
 
 # ---- directions: rows 4 and 5, bugs 2 to 5

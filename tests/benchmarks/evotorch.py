@@ -13,12 +13,11 @@ of a step with ``distributed=True`` and two Ray actors.
 ``--task rl`` trains policies instead: see tests/benchmarks/evotorch_rl.py.
 """
 
+import functools
 import logging
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -27,7 +26,7 @@ os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 import numpy as np
 import torch
 
-from tests.benchmarks import _runs, _table
+from tests.benchmarks import _device, _runs, _table
 
 POPSIZE = 200
 OURS, PEER = "BGS", "PGPE"
@@ -64,21 +63,6 @@ def made(name, dim, device="cpu", *, num_actors=0):
     return (BGS if name == OURS else getattr(algorithms, name))(problem, **options)
 
 
-def seconds(searcher, steps, device):
-    """Time of a step, over ``steps`` of them: of the device's own clock where it has one."""
-    if device.startswith("cuda"):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize(device)
-        begin.record()
-        searcher.run(steps)
-        end.record()
-        torch.cuda.synchronize(device)
-        return begin.elapsed_time(end) / 1e3 / steps
-    begun = time.perf_counter()
-    searcher.run(steps)
-    return (time.perf_counter() - begun) / steps
-
-
 def by_turns(contestants, steps, turns, device):
     """Times of all contestants by name, one number a turn."""
     times = {name: [] for name in contestants}
@@ -86,41 +70,26 @@ def by_turns(contestants, steps, turns, device):
         searcher.run(2)
     for _ in range(turns):
         for name, searcher in contestants.items():
-            times[name].append(seconds(searcher, steps, device))
+            spent = _device.seconds(functools.partial(searcher.run, steps), device)
+            times[name].append(spent / steps)
     return times
 
 
 def peak(name, dim, device):
     """Peak of three steps in populations."""
     size = 4 * POPSIZE * dim
-    if device.startswith("cuda"):
-        searcher = made(name, dim, device)
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        held = torch.cuda.memory_allocated(device)
-        searcher.run(3)
-        torch.cuda.synchronize(device)
-        return (torch.cuda.max_memory_allocated(device) - held) / size
+    if _device.is_cuda(device):
+        return _device.growth(functools.partial(made(name, dim, device).run, 3), device) / size
     command = [sys.executable, "-m", "tests.benchmarks.evotorch", "--peak", name, str(dim)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1]) / size
-
-
-def resident(field):
-    """Bytes of the resident set: "VmRSS" now, "VmHWM" at its peak since this program began."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"no {field} in /proc/self/status")
 
 
 def print_peak(name, dim):
     """Bytes of the resident set at its peak above what is held before the first step."""
     made(name, 5_000).run(3)  # what is loaded late, and the buffers of matrix products
     searcher = made(name, dim)
-    before = resident("VmRSS")
-    searcher.run(3)
-    print(resident("VmHWM") - before)
+    print(_device.growth(functools.partial(searcher.run, 3), "cpu"))
 
 
 def main(argv=None):
@@ -132,10 +101,11 @@ def main(argv=None):
         print_peak(arguments[1], int(arguments[2]))
         return 0
     parser = _runs.parser(__doc__, 10)
-    parser.add_argument("--device", default="cpu")
+    _device.add(parser)
     parser.add_argument("--task", choices=("speed", "rl"), default="speed")
     parser.add_argument("--picture", default=None, help="learning curves, with --task rl")
     options = parser.parse_args(arguments)
+    _device.check(options.device)
     if options.task == "rl":
         from tests.benchmarks import evotorch_rl
 
@@ -143,7 +113,7 @@ def main(argv=None):
     rows, checks = [], []
     for dim in TURN:
         speed(dim, options, rows, checks)
-    if not options.device.startswith("cuda"):
+    if not _device.is_cuda(options.device):
         for dim, steps in ACTORS.items():
             with_actors(dim, steps, options, rows, checks)
     header = ["searcher", "ms a step", "quartiles", f"{PEER} / this", "peak, populations"]

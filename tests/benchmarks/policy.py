@@ -1,6 +1,7 @@
 """Policies: an update, a population through one step, and episodes until a task is solved.
 
-    python -m tests.benchmarks.policy [--quick] [--json FILE] [--check] [--part NAME] [--jobs N]
+    python -m tests.benchmarks.policy [--device DEVICE] [--quick] [--json FILE] [--check]
+        [--part NAME] [--jobs N]
 
 update: :mod:`tests.benchmarks.policy_update`; lander: :mod:`tests.benchmarks.policy_lander`.
 
@@ -9,12 +10,15 @@ numbers are copied into the module's parameters, which then acts. "vmap": the st
 once. "one forward": factorised candidates of BGS by a shared forward and rank-1 corrections. All
 take turns; making the population, once a generation, is not part of it.
 
+With ``--device cuda`` tensors and modules are on the GPU; times that are due are those of a CPU.
+
 ``--json FILE`` writes one file for each part.
 """
 
+import copy
+import functools
 import os
 import sys
-import time
 
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
@@ -25,7 +29,7 @@ import torch
 from bgs_opt import BGS
 from bgs_opt.adapters.torch import FlatParameters
 from bgs_opt.adapters.torch_population import Population
-from tests.benchmarks import _table, policy_lander, policy_update
+from tests.benchmarks import _device, _table, policy_lander, policy_update
 
 MEMBERS = 256
 WIDTHS = {"1e4": 64, "9e4": 256}  # of the two hidden layers
@@ -49,20 +53,18 @@ def loop(net, rows, observations):
     return torch.stack(out)
 
 
-def made(width):
+def made(width, device):
     """The contestants as functions of the observations."""
     torch.manual_seed(0)
     layers = (torch.nn.Linear(INPUTS, width), torch.nn.Tanh(), torch.nn.Linear(width, width),
               torch.nn.Tanh(), torch.nn.Linear(width, OUTPUTS))  # fmt: skip
-    net = torch.nn.Sequential(*layers)
+    net = torch.nn.Sequential(*layers).to(device)
     flat = FlatParameters(net)
     opt = BGS(flat.to_numpy(), 0.05, layout=flat.layout, sampler="factorised",
               num_directions=MEMBERS // 2, seed=0)  # fmt: skip
     candidates = opt.ask()
-    rows = torch.from_numpy(np.array(candidates.x))
-    other = torch.nn.Sequential(*(
-        torch.nn.Linear(part.in_features, part.out_features)
-        if isinstance(part, torch.nn.Linear) else torch.nn.Tanh() for part in layers))  # fmt: skip
+    rows = torch.from_numpy(np.array(candidates.x)).to(device)
+    other = copy.deepcopy(net)
     by_vmap = Population(flat, candidates, factorised=False)
     by_correction = Population(flat, candidates, factorised=True)
     return len(flat), {
@@ -75,25 +77,23 @@ def measure(options):
     torch.set_num_threads(1)
     rows, checks = [], []
     for name, width in WIDTHS.items():
-        dim, contestants = made(width)
-        x = torch.randn(MEMBERS, INPUTS)
+        dim, contestants = made(width, options.device)
+        x = torch.randn(MEMBERS, INPUTS).to(options.device)
         answers = {who: act(x) for who, act in contestants.items()}
         apart = max(float((answers["loop"] - out).abs().max()) for out in answers.values())
         checks.append((f"d = {dim:,}: outputs agree within {apart:.0e}, due 1e-4", apart < 1e-4))
         times = {who: [] for who in contestants}
         for _ in range(5 if options.quick else TURNS):
             for who, act in contestants.items():
-                begun = time.perf_counter()
-                for _ in range(1 if who == "loop" else 5):
-                    act(x)
-                spent = time.perf_counter() - begun
-                times[who].append(spent / (1 if who == "loop" else 5))
+                step = functools.partial(act, x)
+                times[who].append(_device.seconds(step, options.device, 1 if who == "loop" else 5))
         for who, spent in times.items():
             low, middle, high = (1e3 * q for q in _table.quartiles(spent))
             ratio = float(np.median(times["loop"]) / np.median(spent))
             rows.append([f"{who}, d = {dim:,}", f"{middle:,.2f}", f"{low:,.2f} to {high:,.2f}",
                          f"{ratio:.1f} x"])  # fmt: skip
-            if (due := DUE[name].get(who)) is not None:
+            due = DUE[name].get(who)
+            if due is not None and options.device == "cpu":
                 checks.append((f"d = {dim:,}: {who} {ratio:.1f} times the loop, due {due}",
                                ratio >= due))  # fmt: skip
     header = ["256 members", "ms a step", "quartiles", "loop / this"]
@@ -111,7 +111,9 @@ def main(argv=None):
     parser.add_argument("--jobs", type=int, default=1, help="processes of the part lander")
     parser.add_argument("--policy", choices=tuple(policy_lander.LIMITS), action="append",
                         help="of the part lander: only this; may be repeated")  # fmt: skip
+    _device.add(parser)
     options = parser.parse_args(argv)
+    _device.check(options.device)
     parts = {
         "update": policy_update.measure,
         "population": measure,
@@ -123,7 +125,8 @@ def main(argv=None):
         if options.part is None or name in options.part:
             if file is not None:
                 options.json = file.with_name(f"{file.stem}_{name}{file.suffix}")
-            status |= _table.finish(options, *part(options), packages=PACKAGES, part=name)
+            status |= _table.finish(options, *part(options), packages=PACKAGES, part=name,
+                                    device=options.device)  # fmt: skip
     return status
 
 

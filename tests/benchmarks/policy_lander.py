@@ -20,7 +20,7 @@ DUE = {"linear": (500, 8), "actor": (5000, 5)}  # median episodes; seeds of 10 w
 
 def solve(task):
     """Episodes a seed needs; the limit and one more where it needs more."""
-    kind, seed, limit = task
+    kind, seed, limit, device = task
     import gymnasium
     import torch
 
@@ -31,7 +31,7 @@ def solve(task):
     spec.kwargs = {**spec.kwargs, "continuous": True}
     result = train(
         kind, spec, seed=seed, episodes=limit, target=TARGET, evaluation=Evaluation(2, 10),
-        rollout=Rollout(max_steps=HORIZON, lanes=16),
+        rollout=Rollout(max_steps=HORIZON, lanes=16), device=device,
     )  # fmt: skip
     reached = result.evaluation >= TARGET
     return task, result.episodes if reached else np.inf, result.evaluation, result.sigma
@@ -48,7 +48,7 @@ def measure(options, jobs):
             limit = LIMITS[kind]
             needed = []
             for task, episodes, evaluation, sigma in pool.imap_unordered(
-                solve, [(kind, seed, limit) for seed in seeds], chunksize=1
+                solve, [(kind, seed, limit, options.device) for seed in seeds], chunksize=1
             ):
                 words = (f"  {task[0]}, seed {task[1]}: {episodes:g} episodes, evaluation "
                          f"{evaluation:.0f}, sigma {sigma:.3g}")  # fmt: skip

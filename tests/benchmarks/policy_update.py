@@ -2,19 +2,19 @@
 
 Both train the same actor in an environment that costs nothing, with 100 directions and episodes
 of 50 steps: what is timed is making the candidates, their forward passes, and the update. Ours is
-timed with factorised directions too. Peaks of memory are those of processes of their own.
+timed with factorised directions too. Peaks of memory are those of processes of their own: of the
+resident set on a CPU, of the allocator on a GPU.
 """
 
+import functools
 import json
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from tests.benchmarks import _table
+from tests.benchmarks import _device, _table
 
 INPUTS, OUTPUTS = 84, 8
 WIDTHS = {"1e4": 64, "9e4": 256}
@@ -52,7 +52,7 @@ def actor(width):
     )  # fmt: skip
 
 
-def ours(width, directions, sampler):
+def ours(width, directions, sampler, device):
     """A function that makes so many updates and returns the seconds of each."""
     from bgs_opt.adapters.policy import Evaluation, Rollout, train
 
@@ -62,72 +62,66 @@ def ours(width, directions, sampler):
         result = train(
             module, Free, num_directions=directions, generations=count, sigma=0.1, seed=0,
             sampler=sampler, rollout=Rollout(lanes=LANES), evaluation=Evaluation(0, 1),
+            device=device,
         )  # fmt: skip
+        # after the returns have come to the host, and so waited for the device
         return np.diff(result.history["seconds"], prepend=0.0)
 
     return updates
 
 
-def theirs(width, directions):
+def theirs(width, directions, device):
     """The same for the upstream package, without its compilation, which costs minutes."""
     from blackbox_gradient_sensing.bgs import BlackboxGradientSensing
 
     learner = BlackboxGradientSensing(
         actor(width), noise_pop_size=directions, num_selected=directions // 2,
-        num_rollout_repeats=1, max_timesteps=STEPS, torch_compile_actor=False, cpu=True,
+        num_rollout_repeats=1, max_timesteps=STEPS, torch_compile_actor=False, cpu=device == "cpu",
         show_progress=False,
     )  # fmt: skip
     env = Free()
 
     def updates(count):
-        begun = time.perf_counter()
+        begun = _device.waited(device)
         learner(env, num_env_interactions=count, show_progress=False)
-        return [(time.perf_counter() - begun) / count]
+        return [(_device.waited(device) - begun) / count]
 
     return updates
 
 
 MAKERS = {
-    "ours, orthogonal": lambda width, directions: ours(width, directions, "orthogonal"),
-    "ours, factorised": lambda width, directions: ours(width, directions, "factorised"),
+    "ours, orthogonal": functools.partial(ours, sampler="orthogonal"),
+    "ours, factorised": functools.partial(ours, sampler="factorised"),
     "upstream": theirs,
 }
 
 
-def peak(who, width, directions):
-    """MiB by which the resident set grows in two updates, in a process of its own."""
+def peak(who, width, directions, device):
+    """MiB by which memory grows in two updates, in a process of its own."""
     program = (
         "from tests.benchmarks import policy_update as p; "
-        f"p.report({who!r}, {width}, {directions})"
+        f"p.report({who!r}, {width}, {directions}, {device!r})"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], text=True, check=True,
                           stdout=subprocess.PIPE)  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def report(who, width, directions):
+def report(who, width, directions, device):
     """Print the growth; run by :func:`peak`."""
     torch.set_num_threads(1)
-    MAKERS[who](8, 4)(1)  # imports and warm buffers
-    updates = MAKERS[who](width, directions)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
-    before = peak_now()
-    updates(2)
-    print(json.dumps((peak_now() - before) / 1024))
-
-
-def peak_now():
-    """KiB of the resident set at its peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    MAKERS[who](8, 4, device=device)(1)  # imports and warm buffers
+    updates = MAKERS[who](width, directions, device=device)
+    print(json.dumps(_device.growth(functools.partial(updates, 2), device) / 2**20))
 
 
 def measure(options):
     """Rows and checks of the table."""
     torch.set_num_threads(1)
+    device = options.device
     rows, checks = [], []
     for name, width in WIDTHS.items():
-        contestants = {who: make(width, DIRECTIONS) for who, make in MAKERS.items()}
+        contestants = {who: make(width, DIRECTIONS, device=device) for who, make in MAKERS.items()}
         spent = {who: [] for who in contestants}
         for turn in range(2 if options.quick else 6):
             for who, updates in contestants.items():
@@ -137,12 +131,13 @@ def measure(options):
         for who, seconds in spent.items():
             low, middle, high = (1e3 * q for q in _table.quartiles(seconds))
             ratio = float(base / np.median(seconds))
-            sizes = [peak(who, width, count) for count in (100, 400)]
+            sizes = [peak(who, width, count, device) for count in (100, 400)]
             rows.append([f"{who}, d = {name}", f"{middle:,.1f}", f"{low:,.1f} to {high:,.1f}",
                          f"{ratio:.1f} x", f"{sizes[0]:.0f} / {sizes[1]:.0f}"])  # fmt: skip
             if who != "upstream":
-                checks.append((f"d = {name}: {who} {ratio:.1f} times faster than upstream, due "
-                               f"{DUE_TIMES}", ratio >= DUE_TIMES))  # fmt: skip
+                if device == "cpu":
+                    words = f"d = {name}: {who} {ratio:.1f} times faster than upstream, due "
+                    checks.append((f"{words}{DUE_TIMES}", ratio >= DUE_TIMES))
                 grown = sizes[1] - sizes[0]
                 allowed = max(8.0, (DUE_GROWTH - 1) * sizes[0])
                 checks.append((f"d = {name}: {who}: {grown:+.1f} MiB from 100 to 400 directions, "

@@ -214,7 +214,7 @@ BGS_CASES = [
 ]  # fmt: skip
 OPTION_CASES = [
     *integers("Options", "repeats", [0, -1, 1 << 30, HUGE_INT]),
-    *names("Options", "common_seeds"),
+    *names("Options", "common_seeds", optional=True),
     *names("Options", "reward_scale"),
     *integers("Options", "center_evaluations", [-1, 1 << 30, HUGE_INT]),
     *numbers("Options", "acceptance", [], optional=True),
