@@ -19,7 +19,15 @@ from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import wrong_type
 
-__all__ = ["Actions", "actions_of", "known_scale", "observation_shape", "observed"]
+__all__ = [
+    "Actions",
+    "actions_of",
+    "described",
+    "known_scale",
+    "observation_shape",
+    "observed",
+    "space_of",
+]
 
 _OPEN = 1e6
 """From this size on a side is open: that is often written as the largest number of its type."""
@@ -204,3 +212,45 @@ def observed(observation: Any, space: object) -> FloatArray:
             ) from error
     flat: Any = spaces.flatten(space, observation)
     return np.asarray(flat, np.float32)
+
+
+# ---- as JSON
+
+
+def described(space: Any) -> Any:
+    """A space in JSON values; None where it is of a kind that is not kept."""
+    if isinstance(space, spaces.Box):
+        sides = {"low": space.low.tolist(), "high": space.high.tolist()}
+        return {"kind": "Box", "dtype": np.dtype(space.dtype).name, **sides}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(),
+                "start": space.start.tolist()}  # fmt: skip
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "MultiBinary", "n": list(space.shape)}
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        named = isinstance(space, spaces.Dict)
+        inner = [[name, described(part)] for name, part in
+                 (space.spaces.items() if named else enumerate(space.spaces))]  # fmt: skip
+        kind = "Dict" if named else "Tuple"
+        return {"kind": kind, "spaces": inner} if all(part for _, part in inner) else None
+    return None
+
+
+def space_of(saved: Any) -> Any:
+    """The space that :func:`described` wrote."""
+    if saved is None:
+        return None
+    given = dict(saved)
+    kind = given.pop("kind")
+    if kind == "Box":
+        dtype = np.dtype(given["dtype"])
+        sides = [np.array(given[side], dtype) for side in ("low", "high")]
+        return spaces.Box(*sides, dtype=dtype.type)
+    if kind in ("Dict", "Tuple"):
+        inner = [(name, space_of(part)) for name, part in given["spaces"]]
+        return spaces.Dict(inner) if kind == "Dict" else spaces.Tuple([part for _, part in inner])
+    made = {"Discrete": spaces.Discrete, "MultiDiscrete": spaces.MultiDiscrete,
+            "MultiBinary": spaces.MultiBinary}  # fmt: skip
+    return made[kind](**given)

@@ -23,6 +23,7 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
     import gymnasium  # noqa: F401
     import torch
 
+from bgs_opt import GenePool
 from bgs_opt.interrupts import Interrupts
 from bgs_opt.protocols import FloatArray
 from bgs_opt.start import checkpoint_of, options_of
@@ -30,12 +31,14 @@ from bgs_opt.streams import entropy_of
 from bgs_opt.validation import flag, integer, real
 
 from .gymnasium_episodes import Rollout
+from .policy_genes import Genes
 from .policy_keeping import restore
 from .policy_keeping import resume as resume_run
-from .policy_module import Normalizer, Policy
+from .policy_module import Policy
 from .policy_networks import MLP, Actor, Linear
+from .policy_normalizer import Normalizer
 from .policy_run import MESSAGES, bar_of, limits_of, run
-from .policy_setup import gains_of, logger_of, optimizer_of, player_of, resolved, warm_up
+from .policy_setup import gains_of, genes_of, logger_of, optimizer_of, player_of, resolved, warm_up
 from .policy_team import Ranks, Team
 from .policy_training import COLUMNS, Evaluation, Hooks, Training
 from .torch import Names
@@ -45,6 +48,7 @@ __all__ = [
     "MLP",
     "Actor",
     "Evaluation",
+    "Genes",
     "Linear",
     "Normalizer",
     "Policy",
@@ -70,10 +74,13 @@ class TrainResult:
     generations, episodes, steps, evaluation_episodes : int
         How much was played, episodes of random actions included in ``episodes``.
     sigma : float
+    pool : GenePool or None
+        The genes at the end of the training; those of the best evaluation are the policy's.
     history : dict of ndarray
         One number a generation, by name: ``generation``, ``episodes``, ``steps`` (so far),
         ``mean_return``, ``best_return`` (of its episodes), ``sigma``, ``evaluation`` (NaN where
-        there was none), ``seconds`` (so far).
+        there was none), ``seconds`` (so far); with genes ``diversity`` (mean cosine distance)
+        and ``fitness_0``, ``fitness_1``, ... (the largest of each island, as last told).
     """
 
     policy: Policy
@@ -86,6 +93,7 @@ class TrainResult:
     steps: int
     evaluation_episodes: int
     sigma: float
+    pool: GenePool | None
     history: dict[str, FloatArray]
 
 
@@ -107,6 +115,7 @@ def train(
     policy_options: Mapping[str, Any] | None = None,
     include: Names = None,
     exclude: Names = None,
+    genes: GenePool | Genes | None = None,
     workers: int | Executor = 1,
     timeout: float | None = None,
     retries: int = 1,
@@ -157,6 +166,11 @@ def train(
         Further arguments of a policy that is named.
     include, exclude : str or iterable of str, optional
         Parameters to train; see :class:`bgs_opt.adapters.torch.FlatParameters`.
+    genes : GenePool or Genes, optional
+        Latent genes: every candidate is played with each of them, and they evolve by what they
+        earn; see :class:`bgs_opt.adapters.policy_genes.Genes`. A policy that is named is made for
+        them; for others see :class:`bgs_opt.adapters.policy_module.Policy`. Directions are kept
+        where ``Options.acceptance`` holds for ``Options.accept_fraction`` of the genes.
     workers : int or concurrent.futures.Executor
         Processes that play, or an executor of any kind. In a run of ``torchrun`` or ``accelerate
         launch`` every rank plays its share, each with so many workers.
@@ -209,24 +223,28 @@ def train(
     limits = limits_of(generations, episodes, max_time, target)
     path = checkpoint_of(checkpoint, flag("resume", resume))
     real("checkpoint_seconds", checkpoint_seconds, 0)
-    rollout = resolved(rollout or Rollout(), num_directions)
     options = options_of(bgs_options, train)
     with Interrupts() as interrupts, Ranks() as ranks:
         entropy = ranks.from_first(entropy_of(seed))
+        pool = genes_of(genes, entropy, ranks)
+        rollout = resolved(rollout or Rollout(), num_directions, pool)
         player = player_of(policy, env, rollout, normalize, recurrent, include, exclude, compile,
-                           policy_options, entropy)  # fmt: skip
+                           policy_options, pool, entropy)  # fmt: skip
         player.policy.to(device)
         hooks = Hooks(after_step, logger_of(log), integer("average_every", average_every, 0),
                       gains_of(player, real("gain_decay", gain_decay, 0, 1)))  # fmt: skip
-        kept = restore(player, path) if path is not None and path.exists() else None
+        kept = restore(player, pool, path) if path is not None and path.exists() else None
         with Team(player, workers, ranks, timeout=timeout, interrupts=interrupts,
                   retries=integer("retries", retries, 0)) as team:  # fmt: skip
             if kept is None:
-                state, found = warm_up(team, entropy, sigma)
+                known = None if pool is None else pool.pool.genes
+                state, found = warm_up(team, entropy, sigma, known)
             else:
                 state, found = kept[1], sigma or kept[0].start_sigma
-            opt = optimizer_of(player, found, num_directions, entropy, options, bgs_options)
-            training = Training(opt, team, evaluation or Evaluation(), hooks, state, player.lanes)
+            opt = optimizer_of(player, pool, found, num_directions, entropy, options, bgs_options)
+            training = Training(
+                opt, team, evaluation or Evaluation(), hooks, state, player.lanes, pool
+            )
             if kept is not None and path is not None:
                 resume_run(training, kept[0], kept[2], path, seeded=seed is not None)
             shown = flag("progress", progress) and ranks.rank == 0
@@ -239,11 +257,12 @@ def _result(training: Training, reason: str) -> TrainResult:
     training.settle()
     progress = training.progress
     success, message = MESSAGES[reason]
-    table = np.array(progress.rows).reshape(-1, len(COLUMNS))
+    names = tuple(progress.rows[0]) if progress.rows else COLUMNS
     return TrainResult(
         policy=training.team.player.policy.eval(), evaluation=progress.best, success=success,
         reason=reason, message=message, generations=training.opt.generation,
         episodes=progress.episodes, steps=progress.steps,
         evaluation_episodes=progress.evaluation_episodes, sigma=training.opt.sigma,
-        history={name: table[:, column] for column, name in enumerate(COLUMNS)},
+        pool=None if training.genes is None else training.genes.pool,
+        history={name: np.array([row[name] for row in progress.rows]) for name in names},
     )  # fmt: skip

@@ -27,8 +27,9 @@ from bgs_opt.normalization import RunningMoments
 from bgs_opt.optimizers import SGD
 from bgs_opt.start import same_run
 
+from .policy_genes import GeneRun
 from .policy_player import Player
-from .policy_training import COLUMNS, Progress, Training
+from .policy_training import Progress, Training
 from .torch_optimizer import TorchOptimizer
 
 __all__ = ["restore", "resume", "save"]
@@ -41,8 +42,11 @@ def save(training: Training, path: Path) -> None:
     training.settle()
     policy = training.team.player.policy
     progress = dataclasses.asdict(training.progress)
+    columns = list(training.progress.rows[0]) if progress["rows"] else []
+    progress["rows"] = [list(row.values()) for row in training.progress.rows]
     arrays = {name: torch.from_numpy(np.array(progress.pop(name)))
-              for name in ("best_vector", "rows") if progress[name] is not None}  # fmt: skip
+              for name in ("rows", "best_vector", "best_genes") if progress[name] is not None
+              }  # fmt: skip
     for name in ("moments", "best_moments"):
         moments = getattr(training.progress, name)
         if progress.pop(name) is not None:
@@ -57,6 +61,8 @@ def save(training: Training, path: Path) -> None:
                 "policy": dict(policy.state_dict()),
                 "training": torch.frombuffer(run.getbuffer(), dtype=torch.uint8).clone(),
                 "arrays": arrays,
+                "columns": columns,
+                "genes": None if training.genes is None else _as_tensors(training.genes.state()),
                 "numbers": progress,
                 "optimizer": repr(training.opt._config.optimizer),
             },
@@ -64,8 +70,8 @@ def save(training: Training, path: Path) -> None:
         )
 
 
-def restore(player: Player, path: Path) -> tuple[BGS, Progress, str]:
-    """Give the policy the numbers that a file holds, and read the run to go on with.
+def restore(player: Player, genes: GeneRun | None, path: Path) -> tuple[BGS, Progress, str]:
+    """Give the policy and the genes what a file holds, and read the run to go on with.
 
     Raises
     ------
@@ -88,6 +94,13 @@ def restore(player: Player, path: Path) -> tuple[BGS, Progress, str]:
         raise ArgumentValueError(
             f"normalize: expected {not normalized}, as in {path}; got {normalized}"
         )
+    if (genes is None) != (saved["genes"] is None):
+        raise ArgumentValueError(
+            f"genes: expected {'a pool' if genes is None else 'None'}, as in {path}; got "
+            f"{'None' if genes is None else 'a pool'}"
+        )
+    if genes is not None:
+        genes.restore(_as_arrays(saved["genes"]), str(path))
     try:
         player.policy.load_state_dict(saved["policy"])
     except RuntimeError as error:
@@ -123,6 +136,20 @@ def _plain(config: Config) -> Config:
     return config
 
 
+def _as_tensors(tree: Any) -> Any:
+    """Arrays in dicts as tensors, which torch loads without running code."""
+    if isinstance(tree, dict):
+        return {name: _as_tensors(item) for name, item in tree.items()}
+    return torch.from_numpy(tree.copy()) if isinstance(tree, np.ndarray) else tree
+
+
+def _as_arrays(tree: Any) -> Any:
+    """What :func:`_as_tensors` was given."""
+    if isinstance(tree, dict):
+        return {name: _as_arrays(item) for name, item in tree.items()}
+    return tree.numpy() if isinstance(tree, torch.Tensor) else tree
+
+
 def _loaded(path: Path) -> dict[str, Any]:
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
@@ -141,8 +168,9 @@ def _loaded(path: Path) -> dict[str, Any]:
 def _progress(saved: dict[str, Any]) -> Progress:
     arrays = {name: value.numpy() for name, value in saved["arrays"].items()}
     made = Progress(**saved["numbers"])
-    made.rows = [tuple(row) for row in arrays["rows"].reshape(-1, len(COLUMNS)).tolist()]
-    made.best_vector = arrays.get("best_vector")
+    columns = saved["columns"]
+    made.rows = [dict(zip(columns, row, strict=True)) for row in arrays["rows"].tolist()]
+    made.best_vector, made.best_genes = arrays.get("best_vector"), arrays.get("best_genes")
     for name in ("moments", "best_moments"):
         if f"{name}.count" in arrays:
             parts = {key: arrays[f"{name}.{key}"] for key in ("count", "mean", "squares")}

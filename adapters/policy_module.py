@@ -1,7 +1,8 @@
-"""A policy: a network with its normalisation of observations, that acts and is kept in a file."""
+"""A policy: a network with its normalisation and its genes, that acts and is kept in a file."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Sequence
@@ -18,49 +19,14 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
     from torch import nn
 
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError, CheckpointError
-from bgs_opt.normalization import RunningMoments
+from bgs_opt.protocols import FloatArray
+from bgs_opt.validation import integer, wrong_type, wrong_value
 
-from .gymnasium_spaces import actions_of, observation_shape, observed
+from .gymnasium_spaces import actions_of, described, observation_shape, observed, space_of
 from .policy_networks import NETWORKS, network_of
+from .policy_normalizer import Normalizer
 
-__all__ = ["Normalizer", "Policy"]
-
-_CLIP = 10.0
-"""Normalised observations lie within so many standard deviations."""
-
-
-class Normalizer(nn.Module):
-    """(observation - mean) / deviation, clipped; as it is before there is anything to go by.
-
-    A frozen picture of :class:`bgs_opt.normalization.RunningMoments`: forward changes nothing.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of an observation.
-    """
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(tuple(shape)))
-        self.register_buffer("scale", torch.ones(tuple(shape)))
-
-    def load(self, moments: RunningMoments) -> None:
-        """Take the mean and the deviation of the observations so far."""
-        if not moments.count:
-            return
-        for name in ("mean", "scale"):
-            buffer = getattr(self, name)
-            numbers = np.array(getattr(moments, name)).reshape(buffer.shape)
-            buffer.copy_(torch.from_numpy(numbers))
-
-    def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        """Observations (..., *shape) as the network gets them."""
-        moved = ((observations - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
-        return moved.to(observations.dtype)
+__all__ = ["Policy"]
 
 
 class Policy(nn.Module):
@@ -79,11 +45,18 @@ class Policy(nn.Module):
         Where no space says it.
     recurrent : bool, optional
         By default what ``network.recurrent`` says, else False.
+    genes : (int, int), optional
+        How many latent genes the policy has, and of how many numbers. A network whose ``forward``
+        has an argument ``gene`` is given it there; for others it follows the observation, as one
+        vector.
 
     Attributes
     ----------
     env : dict or None
         ``id`` and ``kwargs`` of the registered environment that it was trained in.
+    genes : tensor, shape (n, dim), or None
+    fittest : tensor of int64, shape (), or None
+        Number of the gene that acts where none is named.
 
     Examples
     --------
@@ -91,6 +64,9 @@ class Policy(nn.Module):
     >>> int(policy([0.5, 1.0])) in (0, 1, 2)
     True
     """
+
+    genes: torch.Tensor | None
+    fittest: torch.Tensor | None
 
     def __init__(
         self,
@@ -101,6 +77,7 @@ class Policy(nn.Module):
         normalize: bool = False,
         observation_shape: Sequence[int] | None = None,
         recurrent: bool | None = None,
+        genes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(network, nn.Module):
@@ -113,11 +90,23 @@ class Policy(nn.Module):
         self.recurrent = bool(getattr(network, "recurrent", False)
                               if recurrent is None else recurrent)  # fmt: skip
         self.env: dict[str, Any] | None = None
+        self.register_buffer("genes", None if genes is None else torch.zeros(tuple(genes)))
+        self.register_buffer(
+            "fittest", None if genes is None else torch.zeros((), dtype=torch.long)
+        )
+        self.takes_gene = "gene" in inspect.signature(network.forward).parameters
         self._hidden: Any = None
 
     def reset(self) -> None:
         """Forget the hidden state of a recurrent network, as at the start of an episode."""
         self._hidden = None
+
+    def hold(self, genes: FloatArray, fittest: int) -> None:
+        """Take genes (n, dim) as the policy's own, and which of them is the fittest."""
+        if self.genes is None or self.fittest is None:
+            wrong_value("genes", "a policy that was made for genes", None)
+        self.genes.copy_(torch.from_numpy(np.array(genes)))
+        self.fittest.fill_(fittest)
 
     def prepared(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations (n, *shape) as the network gets them: normalised, for ours as vectors."""
@@ -125,15 +114,36 @@ class Policy(nn.Module):
             observations = self.normalizer(observations)
         return observations.flatten(1) if type(self.network) in NETWORKS.values() else observations
 
-    def outputs(self, observations: torch.Tensor, *hidden: Any, **named: Any) -> Any:
-        """What the network says of observations (n, *shape)."""
-        return self.network(self.prepared(observations), *hidden, **named)
+    def given(
+        self, observations: torch.Tensor, gene: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What the network is called with for observations (n, *shape) and genes (n, dim)."""
+        prepared = self.prepared(observations)
+        if gene is None:
+            return prepared, {}
+        if self.takes_gene:
+            return prepared, {"gene": gene}
+        return torch.cat([prepared.flatten(1), gene], dim=1), {}
+
+    def outputs(
+        self, observations: torch.Tensor, *hidden: Any, gene: torch.Tensor | None = None
+    ) -> Any:
+        """What the network says of observations (n, *shape), with a gene (n, dim) for each."""
+        prepared, named = self.given(observations, gene)
+        return self.network(prepared, *hidden, **named)
 
     @torch.no_grad()
-    def forward(self, observation: Any, **named: Any) -> Any:
+    def forward(self, observation: Any, *, gene: Any = None) -> Any:
         """The action for one observation, the most likely one; it fits ``env.step``.
 
         The hidden state of a recurrent network is kept until :meth:`reset`.
+
+        Parameters
+        ----------
+        observation
+            As the environment gives it.
+        gene : int or array_like of float, shape (dim,), optional
+            Number of one of the policy's genes, or numbers of any; by default the fittest.
         """
         array = observed(observation, self.observation_space)
         if array.shape != self.observation_shape:
@@ -143,12 +153,29 @@ class Policy(nn.Module):
         example = next(self.network.parameters(), torch.empty(0))
         given = torch.from_numpy(array).to(example.device, example.dtype)[None]
         hidden = () if self._hidden is None else (self._hidden,)
-        out = self.outputs(given, *hidden, **named)
+        chosen = self._gene(gene)
+        out = self.outputs(given, *hidden, gene=None if chosen is None else chosen.to(given)[None])
         if self.recurrent:
             out, self._hidden = out
         numbers = out.reshape(1, -1).double().cpu().numpy()
         action = actions_of(self.action_space)(numbers, None)[0]
         return int(action) if isinstance(self.action_space, spaces.Discrete) else action
+
+    def _gene(self, gene: Any) -> torch.Tensor | None:
+        """A gene by its number or its numbers."""
+        if gene is None:
+            return None if self.genes is None else self.genes[self.fittest]
+        if self.genes is None and not self.takes_gene:
+            wrong_value("gene", "None, as the policy has none", gene)
+        if isinstance(gene, (int, np.integer)) and not isinstance(gene, bool):
+            if self.genes is None:
+                wrong_type("gene", "numbers, as the policy holds no genes", gene)
+            return self.genes[integer("gene", gene, 0, len(self.genes) - 1)]
+        made = torch.as_tensor(gene)
+        if made.ndim != 1 or (self.genes is not None and made.shape != self.genes.shape[1:]):
+            size = "dim" if self.genes is None else self.genes.shape[1]
+            raise ArgumentValueError(f"gene: expected shape ({size},); got {tuple(made.shape)}")
+        return made
 
     # ---- keeping
 
@@ -160,10 +187,11 @@ class Policy(nn.Module):
             "config": getattr(self.network, "config", None) if name else None,
             "normalize": self.normalizer is not None,
             "observation_shape": list(self.observation_shape),
-            "observation_space": _described(self.observation_space),
-            "action_space": _described(self.action_space),
+            "observation_space": described(self.observation_space),
+            "action_space": described(self.action_space),
             "recurrent": self.recurrent,
             "env": self.env,
+            "genes": None if self.genes is None else list(self.genes.shape),
         }
 
     @classmethod
@@ -180,11 +208,12 @@ class Policy(nn.Module):
             network = network_of(description["network"], description["config"])
         made = cls(
             network,
-            observation_space=_space(description["observation_space"]),
-            action_space=_space(description["action_space"]),
+            observation_space=space_of(description["observation_space"]),
+            action_space=space_of(description["action_space"]),
             normalize=description["normalize"],
             observation_shape=description["observation_shape"],
             recurrent=description["recurrent"],
+            genes=description.get("genes"),
         )
         made.env = description["env"]
         return made
@@ -245,43 +274,3 @@ def _shape(space: Any) -> tuple[int, ...]:
     if shape is None:
         raise ArgumentValueError("observation_shape: expected it, as no space says it; got None")
     return shape
-
-
-# ---- spaces as JSON
-
-
-def _described(space: Any) -> Any:
-    if isinstance(space, spaces.Box):
-        sides = {"low": space.low.tolist(), "high": space.high.tolist()}
-        return {"kind": "Box", "dtype": np.dtype(space.dtype).name, **sides}
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(),
-                "start": space.start.tolist()}  # fmt: skip
-    if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "n": list(space.shape)}
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        named = isinstance(space, spaces.Dict)
-        inner = [[name, _described(part)] for name, part in
-                 (space.spaces.items() if named else enumerate(space.spaces))]  # fmt: skip
-        kind = "Dict" if named else "Tuple"
-        return {"kind": kind, "spaces": inner} if all(part for _, part in inner) else None
-    return None
-
-
-def _space(described: Any) -> Any:
-    if described is None:
-        return None
-    given = dict(described)
-    kind = given.pop("kind")
-    if kind == "Box":
-        dtype = np.dtype(given["dtype"])
-        sides = [np.array(given[side], dtype) for side in ("low", "high")]
-        return spaces.Box(*sides, dtype=dtype.type)
-    if kind in ("Dict", "Tuple"):
-        inner = [(name, _space(part)) for name, part in given["spaces"]]
-        return spaces.Dict(inner) if kind == "Dict" else spaces.Tuple([part for _, part in inner])
-    made = {"Discrete": spaces.Discrete, "MultiDiscrete": spaces.MultiDiscrete,
-            "MultiBinary": spaces.MultiBinary}  # fmt: skip
-    return made[kind](**given)

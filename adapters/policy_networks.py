@@ -195,6 +195,8 @@ class Actor(nn.Module):
             if gene is None:
                 raise ArgumentValueError("gene: expected a tensor, as gene_size > 0; got None")
             x = x + self.gene(gene)
+        elif gene is not None:
+            raise ArgumentValueError("gene: expected None, as gene_size is 0; got one")
         if self.memory is not None:
             x, hidden = self.memory(x, hidden)
         for block in self.blocks:

@@ -44,16 +44,18 @@ class Block:
     moments: RunningMoments | None
     observe: bool  # whether moments of the observations are wanted
     greedy: bool = False  # take the most likely actions, even where others are drawn
+    genes: FloatArray | None = None  # one for each member, shape (n, dim)
 
 
 def blocks_of(
-    candidates: Candidates, size: int, moments: RunningMoments | None
+    candidates: Candidates, size: int, moments: RunningMoments | None, genes: FloatArray | None
 ) -> Iterator[Block]:
-    """Cut candidates into blocks of at most ``size``, in order."""
+    """Cut candidates, and the genes they play with, into blocks of at most ``size``, in order."""
     seeds = candidates.seeds.tolist()
     for start in range(0, len(candidates), size):
         where = slice(start, start + size)
-        yield Block(candidates[where], tuple(seeds[where]), moments, moments is not None)
+        yield Block(candidates[where], tuple(seeds[where]), moments, moments is not None,
+                    genes=None if genes is None else genes[where])  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -129,16 +131,18 @@ class Player:
         def act(observations: FloatArray, rows: IntArray) -> Any:
             seen.append(observations.copy())
             if size is None:
-                return self._center_act(observations)
+                return self._center_act(observations, rows, block.genes)
             return generator.uniform(-1, 1, (len(rows), size))
 
         played = self.arena.play(act, block.seeds, observe=True)
         return dataclasses.replace(played, observations=np.concatenate(seen))
 
-    def _center_act(self, observations: FloatArray) -> Any:
+    def _center_act(self, observations: FloatArray, rows: IntArray, genes: Any) -> Any:
         """What the policy does as it is, forgetting each time what it saw before."""
+        vector = self.flat.vector
+        gene = None if genes is None else _like(genes[rows], vector)
         with torch.no_grad():
-            out = self.policy.outputs(_like(observations, self.flat.vector))
+            out = self.policy.outputs(_like(observations, vector), gene=gene)
         return _numbers(out[0] if self.policy.recurrent else out)
 
     def close(self) -> None:
@@ -167,6 +171,7 @@ class _Acting:
         self._population: Any = None
         self._rows: IntArray | None = None
         self._hidden: Any = None
+        self._gene: torch.Tensor | None = None
         self._acted = False
 
     def __call__(self, observations: FloatArray, rows: IntArray) -> Any:
@@ -174,10 +179,10 @@ class _Acting:
             self._choose(rows)
         given = _like(observations, self._flat.vector)
         with torch.no_grad():
-            given = self._policy.prepared(given)
+            given, named = self._policy.given(given, self._gene)
             hidden = () if self._hidden is None else (self._hidden,)
             try:
-                out = self._population(given, *hidden)
+                out = self._population(given, *hidden, **named)
             except (RuntimeError, TypeError) as error:
                 if self._acted:
                     raise
@@ -205,6 +210,8 @@ class _Acting:
         if self._rows is not None and self._hidden is not None:
             self._hidden = taken(self._hidden, np.searchsorted(self._rows, rows))
         self._rows = rows.copy()
+        if self._block.genes is not None:
+            self._gene = _like(self._block.genes[rows], self._flat.vector)
         members = self._block.members[rows]
         shares = self._player.shares_forward if isinstance(members, Candidates) else False
         self._population = Population(
@@ -213,7 +220,11 @@ class _Acting:
 
 
 def perturbed(
-    player: Player, observations: FloatArray, moments: RunningMoments | None, seed: int
+    player: Player,
+    observations: FloatArray,
+    moments: RunningMoments | None,
+    seed: int,
+    genes: FloatArray | None,
 ) -> Callable[[float], float]:
     """How much sigma moves outputs apart: the deviation, over observations, of the change.
 
@@ -224,6 +235,8 @@ def perturbed(
     moments : RunningMoments or None
         What they are normalised by.
     seed : int
+    genes : ndarray, shape (m, dim), or None
+        Of which each observation gets one.
 
     Returns
     -------
@@ -235,21 +248,24 @@ def perturbed(
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(observations))[:256]
     given = _like(observations[np.sort(chosen)], flat.vector)
-    given = policy.prepared(given)
     center = flat.to_numpy().astype(np.float64)
     moves = generator.standard_normal((8, len(center)))
+    gene = None if genes is None else genes[generator.integers(len(genes), size=len(given))]
+    given, named = policy.given(given, None if gene is None else _like(gene, flat.vector))
 
-    def one(parameters: dict[str, torch.Tensor], observation: torch.Tensor) -> Any:
-        out = flat.call(parameters, (observation,))
+    def one(
+        parameters: dict[str, torch.Tensor], observation: torch.Tensor, named: dict[str, Any]
+    ) -> Any:
+        out = flat.call(parameters, (observation,), named)
         return out[0] if policy.recurrent else out
 
     # for each member each observation by itself: batches are not every module's matter
-    each = torch.func.vmap(torch.func.vmap(one, in_dims=(None, 0), randomness="different"),
-                           in_dims=(0, None), randomness="different")  # fmt: skip
+    each = torch.func.vmap(torch.func.vmap(one, in_dims=(None, 0, 0), randomness="different"),
+                           in_dims=(0, None, None), randomness="different")  # fmt: skip
 
     def outputs(points: FloatArray) -> FloatArray:
         with torch.no_grad():
-            made = each(flat.named(_like(points, flat.vector)), given)
+            made = each(flat.named(_like(points, flat.vector)), given, named)
         return np.asarray(made.double().cpu().numpy())
 
     try:

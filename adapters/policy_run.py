@@ -17,7 +17,7 @@ from bgs_opt.start import Keeper
 from bgs_opt.validation import integer, real
 
 from .policy_keeping import save
-from .policy_training import COLUMNS, Training
+from .policy_training import Training
 
 __all__ = ["MESSAGES", "Limits", "bar_of", "limits_of", "run"]
 
@@ -117,7 +117,7 @@ def bar_of(show: bool, limits: Limits, training: Training) -> Any:
 
 def _show(bar: Any, training: Training, limits: Limits) -> None:
     progress = training.progress
-    row = dict(zip(COLUMNS, progress.rows[-1], strict=True))
+    row = progress.rows[-1]
     done = training.opt.generation if limits.episodes is None else progress.episodes
     shown = {"return": f"{row['mean_return']:.4g}"}
     if math.isfinite(progress.best):

@@ -15,23 +15,25 @@ from bgs_opt.extras import needs
 with needs("bgs_opt.adapters.policy", extra="policy"):
     import torch
 
-from bgs_opt import BGS, InverseDecay, Options
+from bgs_opt import BGS, GenePool, InverseDecay, Options
 from bgs_opt.errors import ArgumentTypeError, BGSError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.protocols import FloatArray
+from bgs_opt.streams import entropy_of
 from bgs_opt.validation import flag, real, wrong_type, wrong_value
 
 from .gymnasium_environments import named_environment
 from .gymnasium_episodes import Rollout
+from .policy_genes import GeneRun, Genes
 from .policy_module import Policy
 from .policy_networks import NETWORKS, network_of
 from .policy_player import Block, Player, perturbed
-from .policy_team import Team
+from .policy_team import Ranks, Team
 from .policy_training import Progress
 from .torch import Names
 from .torch_optimizer import TorchOptimizer
 
-__all__ = ["gains_of", "logger_of", "optimizer_of", "player_of", "resolved", "warm_up"]
+__all__ = ["gains_of", "genes_of", "logger_of", "optimizer_of", "player_of", "resolved", "warm_up"]
 
 OUTPUT_CHANGE = {"plain": 1.0, "normalized": 0.7}
 """Standard deviation over observations of what sigma, where it is found, adds to outputs; -1 .. 1
@@ -46,18 +48,19 @@ WARM_UP = 2
 NUM_DIRECTIONS = 8
 
 
-def resolved(rollout: Rollout, num_directions: int | None) -> Rollout:
+def resolved(rollout: Rollout, num_directions: int | None, genes: GeneRun | None) -> Rollout:
     """With a number of lanes that leaves four workers something to do."""
     if rollout.lanes is not None:
         return rollout
     pairs = NUM_DIRECTIONS if num_directions is None else num_directions
+    pairs *= 1 if genes is None else genes.options.count
     return dataclasses.replace(rollout, lanes=min(32, max(1, -(-pairs // 2))))
 
 
 def player_of(
     policy: Any, env: Any, rollout: Rollout, normalize: bool | None, recurrent: bool | None,
     include: Names, exclude: Names, compile: bool, options: Mapping[str, Any] | None,
-    entropy: int,
+    genes: GeneRun | None, entropy: int,
 ) -> Player:  # fmt: skip
     """The policy, made to fit its environment, and what plays it."""
     network = torch.nn.Module() if isinstance(policy, str) else policy
@@ -74,6 +77,10 @@ def player_of(
             )
         sizes = {"observation_size": math.prod(arena.observation_shape),
                  "outputs": arena.actions.size}  # fmt: skip
+        if genes is not None:
+            dim = genes.pool.dim
+            sizes |= ({"gene_size": dim} if policy == "actor" else
+                      {"observation_size": sizes["observation_size"] + dim})  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(entropy & ((1 << 63) - 1))
             network = network_of(policy, {**sizes, **(options or {})})
@@ -84,20 +91,22 @@ def player_of(
     player.policy = Policy(
         network, observation_space=arena.observation_space, action_space=arena.action_space,
         normalize=flag("normalize", normalize), observation_shape=arena.observation_shape,
-        recurrent=recurrent,
+        recurrent=recurrent, genes=None if genes is None else genes.pool.genes.shape,
     )  # fmt: skip
     player.policy.env = named_environment(env)
     return player
 
 
-def warm_up(team: Team, entropy: int, sigma: float | None) -> tuple[Progress, float]:
+def warm_up(
+    team: Team, entropy: int, sigma: float | None, genes: FloatArray | None
+) -> tuple[Progress, float]:
     """Episodes of random actions: what observations are like, and sigma where it is not given."""
     player, progress = team.player, Progress()
     normalizer = player.policy.normalizer
     if normalizer is None and sigma is not None:
         return progress, sigma
     seeds = np.random.SeedSequence(entropy, spawn_key=(1,)).generate_state(WARM_UP).tolist()
-    blocks = [Block(None, (seed,), None, observe=True) for seed in seeds]
+    blocks = [Block(None, (seed,), None, observe=True, genes=genes) for seed in seeds]
     played = [result for result in team.play(blocks) if not isinstance(result, str)]
     seen = [result.observations for result in played if result.observations is not None]
     if not seen:
@@ -110,7 +119,7 @@ def warm_up(team: Team, entropy: int, sigma: float | None) -> tuple[Progress, fl
             if result.moments is not None:
                 progress.moments = progress.moments.merged(result.moments)
     if sigma is None:
-        changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0])
+        changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0], genes)
         sigma = _solved(changed, OUTPUT_CHANGE[_kind(player)])
     return progress, sigma
 
@@ -131,8 +140,21 @@ def _solved(changed: Callable[[float], float], wanted: float) -> float:
     return float(f"{math.exp(high):.3g}")
 
 
+def genes_of(genes: Any, entropy: int, ranks: Ranks) -> GeneRun | None:
+    """The pool of a training, if there is one; the same in every rank."""
+    if genes is None:
+        return None
+    if isinstance(genes, GenePool):
+        genes = Genes(genes)
+    if not isinstance(genes, Genes):
+        wrong_type("genes", "a GenePool, a Genes or None", genes)
+    run = GeneRun(genes, entropy_of(np.random.SeedSequence(entropy, spawn_key=(2,))))
+    run.pool = GenePool.from_state(ranks.from_first(run.pool.state_dict()))
+    return run
+
+
 def optimizer_of(
-    player: Player, sigma: float, num_directions: int | None, entropy: int,
+    player: Player, genes: GeneRun | None, sigma: float, num_directions: int | None, entropy: int,
     options: Options, given: dict[str, Any],
 ) -> BGS:  # fmt: skip
     """The core, set up for policies."""
@@ -141,6 +163,11 @@ def optimizer_of(
     made = {
         "optimizer": "sgd", "selection": "max", **given, "options": options.resolved(seeds)
     }  # fmt: skip
+    if genes is not None:
+        count = genes.options.count
+        made["options"] = dataclasses.replace(
+            made["options"], scenarios=count, repeats=count * options.repeats
+        )
     rule = made["optimizer"]
     if isinstance(rule, type) or (callable(rule) and not hasattr(rule, "step")):
         made["optimizer"] = TorchOptimizer(rule)

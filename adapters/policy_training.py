@@ -21,6 +21,7 @@ from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import integer
 
 from .gymnasium_episodes import Episodes
+from .policy_genes import GeneRun
 from .policy_player import Block, blocks_of
 from .policy_team import Team
 
@@ -65,7 +66,9 @@ class Progress:
     best: float = -math.inf  # mean return of the best evaluation
     best_vector: FloatArray | None = None
     best_moments: RunningMoments | None = None
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    best_genes: FloatArray | None = None
+    best_fittest: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)  # one a generation
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Training:
     hooks: Hooks
     progress: Progress
     lanes: int
+    genes: GeneRun | None = None
 
     # ---- one generation
 
@@ -97,11 +101,11 @@ class Training:
         number = self.opt.generation
         pending = self.opt.pending  # of a generation that was interrupted
         candidates = pending if len(pending) else self.opt.ask()
-        blocks = list(blocks_of(candidates, self.lanes, progress.moments))
+        genes = None if self.genes is None else self.genes.of_candidates(candidates)
+        blocks = list(blocks_of(candidates, self.lanes, progress.moments, genes))
         played = self.team.play(blocks)
-        values = np.full(len(candidates), np.nan)
+        values, returns = np.full((2, len(candidates)), np.nan)
         lost = np.zeros(len(candidates), bool)
-        returns = []
         for block, (result, start) in enumerate(zip(played, _starts(blocks), strict=True)):
             where = slice(start, start + len(blocks[block].seeds))
             if isinstance(result, str):
@@ -111,21 +115,23 @@ class Training:
                     WorkerLostWarning, stacklevel=2,
                 )  # fmt: skip
                 continue
-            values[where] = result.shaped
-            returns.append(result.returns)
+            values[where], returns[where] = result.shaped, result.returns
             self._count(result)
         self.opt.tell(candidates[~lost], values[~lost])
         if lost.any():
             self.opt.discard(candidates[lost])
+        if self.genes is not None:
+            self.genes.learn(self.opt, candidates, values, returns, ~lost)
         self._after(number)
-        told = np.concatenate(returns) if returns else np.array([np.nan])
-        finite = told[np.isfinite(told)]
-        progress.rows.append((
+        finite = returns[np.isfinite(returns)]
+        numbers = (
             number, progress.episodes, progress.steps,
             float(finite.mean()) if finite.size else math.nan,
             float(finite.max()) if finite.size else math.nan,
             self.opt.sigma, math.nan, 0.0,
-        ))  # fmt: skip
+        )  # fmt: skip
+        row = dict(zip(COLUMNS, map(float, numbers), strict=True))
+        progress.rows.append(row if self.genes is None else row | self.genes.row())
         progress.seconds += time.monotonic() - began
 
     def _count(self, played: Episodes) -> None:
@@ -158,9 +164,12 @@ class Training:
         count = self.evaluation.episodes
         seeds = [int(s) for s in np.random.SeedSequence(_EVALUATION_SEED).generate_state(count)]
         members = np.broadcast_to(vector, (count, len(vector)))
+        pool = None if self.genes is None else self.genes.pool
+        genes = None if pool is None else np.repeat(pool.genes[pool.fittest][None], count, axis=0)
         blocks = [
             Block(members[at : at + self.lanes], tuple(seeds[at : at + self.lanes]),
-                  progress.moments, observe=False, greedy=True)
+                  progress.moments, observe=False, greedy=True,
+                  genes=None if genes is None else genes[at : at + self.lanes])
             for at in range(0, count, self.lanes)
         ]  # fmt: skip
         results = [r for r in self.team.play(blocks) if not isinstance(r, str)]
@@ -171,9 +180,10 @@ class Training:
         if progress.best_vector is None or value >= progress.best:
             progress.best = value
             progress.best_vector, progress.best_moments = vector, progress.moments
+            if pool is not None:
+                progress.best_genes, progress.best_fittest = pool.genes.copy(), pool.fittest
         if progress.rows:
-            row = progress.rows[-1]
-            progress.rows[-1] = (*row[:-2], value, row[-1])
+            progress.rows[-1]["evaluation"] = value
         progress.seconds += time.monotonic() - began
         return value
 
@@ -185,15 +195,15 @@ class Training:
     def is_unevaluated(self) -> bool:
         """Whether the center moved since it was evaluated."""
         rows = self.progress.rows
-        return not rows or not math.isfinite(rows[-1][COLUMNS.index("evaluation")])
+        return not rows or not math.isfinite(rows[-1]["evaluation"])
 
     def note(self) -> bool:
         """Tell the logger of the last generation; True if it wants to stop."""
         progress = self.progress
-        progress.rows[-1] = (*progress.rows[-1][:-1], progress.seconds)
+        progress.rows[-1]["seconds"] = progress.seconds
         if self.team.ranks.rank or self.hooks.log is None:
             return False
-        row = zip(COLUMNS, progress.rows[-1], strict=True)
+        row = progress.rows[-1].items()
         return self.hooks.log({n: value for n, value in row if math.isfinite(value)}) is True
 
     def settle(self) -> None:
@@ -205,6 +215,11 @@ class Training:
         player.flat.from_numpy(vector)
         if player.policy.normalizer is not None and moments is not None:
             player.policy.normalizer.load(moments)
+        if self.genes is not None:
+            genes, fittest = self.progress.best_genes, self.progress.best_fittest
+            if genes is None:
+                genes, fittest = self.genes.pool.genes, self.genes.pool.fittest
+            player.policy.hold(genes, fittest)
 
 
 def _starts(blocks: list[Block]) -> list[int]:

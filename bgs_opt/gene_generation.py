@@ -115,13 +115,15 @@ def _mate(
     if not len(chosen):
         return _Brood(chosen, empty[:, 0], empty)
     children = np.setdiff1d(np.arange(len(genes)), chosen)
-    size = config.tournament_size
-    parents = operators.tournaments(chosen, len(children), size, draw(purpose=_MATING))
-    first, second = genes[parents[:, 0]], genes[parents[:, 1]]
-    between = operators.crossover(
-        first, second, config.crossover_temperature, draw(purpose=_CROSSOVER)
-    )
-    genes[children] = operators.normalized(between, first)
+    parents = empty
+    if len(children):
+        size = config.tournament_size
+        parents = operators.tournaments(chosen, len(children), size, draw(purpose=_MATING))
+        first, second = genes[parents[:, 0]], genes[parents[:, 1]]
+        between = operators.crossover(
+            first, second, config.crossover_temperature, draw(purpose=_CROSSOVER)
+        )
+        genes[children] = operators.normalized(between, first)
     if config.mutation_std:
         free = np.concatenate([chosen[config.num_elites :], children])
         noisy = operators.mutated(genes[free], config.mutation_std, draw(purpose=_MUTATION))

@@ -228,7 +228,7 @@ def permuted(array: npt.NDArray[Any], moves: IntArray) -> npt.NDArray[Any]:
 
 
 def cosine_distance(genes: FloatArray) -> float:
-    """Mean of 1 - g_i . g_j over all pairs of n >= 2 points of norm one.
+    """Mean of 1 - g_i . g_j over all pairs of n points of norm one; 0 of one point.
 
     Since |sum g|^2 = n + 2 sum_{i<j} g_i . g_j, it needs no pair.
 
@@ -239,6 +239,8 @@ def cosine_distance(genes: FloatArray) -> float:
     1.0
     """
     n = len(genes)
+    if n < 2:
+        return 0.0
     total = genes.sum(axis=0)
     mean = (float(np.sum(total * total)) - float(np.sum(genes * genes))) / (n * (n - 1))
     return 1.0 - mean

@@ -48,11 +48,11 @@ class GenePool:
     dim : int
         Numbers in a gene, d.
     genes_per_island : int
-        G, 3 or more.
+        G; of less than 3 there is no room for children.
     islands : int
         Populations that mate among themselves only.
     num_selected : int, optional
-        Survivors of each island, 2 to G - 1; by default half of its genes.
+        Survivors of each island, 2 to G - 1 (where G > 2); by default half of its genes.
     tournament_size : int, optional
         Survivors that are drawn for each child, 2 to num_selected; the two fittest of them are
         its parents. By default half of the survivors. More means more pressure.

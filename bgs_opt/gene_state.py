@@ -65,7 +65,8 @@ class GeneConfig:
         """Genes that leave each island when it is time."""
         if self.islands == 1 or self.migrate_fraction == 0:
             return 0
-        return max(1, round(self.migrate_fraction * (self.genes_per_island - self.num_elites)))
+        free = self.genes_per_island - self.num_elites
+        return min(free, max(1, round(self.migrate_fraction * free)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +100,15 @@ def configure(
 ) -> GeneConfig:
     """Check the arguments of a pool and fill in the defaults; see :class:`GenePool`."""
     dim = integer("dim", dim, 1, 1 << 30)
-    genes = integer("genes_per_island", genes_per_island, 3, 1 << 30)
+    genes = integer("genes_per_island", genes_per_island, 1, 1 << 30)
     islands = integer("islands", islands, 1, 1 << 30)
     if genes * islands * dim > _LARGEST:
         wrong_value("genes_per_island", f"at most {_LARGEST} numbers in all genes", genes)
-    selected = max(2, genes // 2) if num_selected is None else num_selected
-    selected = integer("num_selected", selected, 2, genes - 1)
-    size = max(2, selected // 2) if tournament_size is None else tournament_size
-    size = integer("tournament_size", size, 2, selected)
+    fewest = min(2, genes)  # one or two genes stay for ever: there is no place for children
+    selected = max(fewest, genes // 2) if num_selected is None else num_selected
+    selected = integer("num_selected", selected, fewest, max(fewest, genes - 1))
+    size = max(fewest, selected // 2) if tournament_size is None else tournament_size
+    size = integer("tournament_size", size, fewest, selected)
     elites = min(max(1, genes // 8), selected) if num_elites is None else num_elites
     elites = integer("num_elites", elites, 0, selected)
     std = 0.2 / dim**0.5 if mutation_std is None else mutation_std

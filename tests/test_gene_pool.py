@@ -736,7 +736,7 @@ REFUSED = [
     ("dim", 0, VALUE),
     ("dim", 2.0, TYPE),
     ("dim", True, TYPE),
-    ("genes_per_island", 2, VALUE),
+    ("genes_per_island", 0, VALUE),
     ("genes_per_island", 1 << 29, VALUE),
     ("genes_per_island", "8", TYPE),
     ("islands", 0, VALUE),
@@ -836,3 +836,23 @@ def test_whatever_is_told_the_pool_stays_one_that_can_be_kept(pool, data):
         assert 0 <= pool.fittest < size
         assert {*report.survivors.tolist()}.isdisjoint(report.children.tolist())
         assert contents(GenePool.from_state(pool.state_dict())) == contents(pool)
+
+
+@pytest.mark.parametrize(("genes", "islands"), [(1, 1), (1, 4), (2, 1), (2, 3)])
+def test_islands_without_room_for_children_keep_their_fittest(genes, islands):
+    pool = GenePool(3, genes, islands, migrate_every=2, seed=4)
+    size = genes * islands
+    for number in range(6):
+        before, lineages = pool.genes.copy(), pool.lineages.copy()
+        told = np.random.default_rng(number).permutation(size).astype(float)
+        report = pool.evolve(told)
+        assert len(report.children) == 0
+        assert len(report.parents) == 0
+        elites = [i * genes + int(told[i * genes : (i + 1) * genes].argmax())
+                  for i in range(islands)]  # fmt: skip
+        np.testing.assert_array_equal(pool.genes[elites], before[elites])
+        np.testing.assert_array_equal(pool.lineages[elites], lineages[elites])
+        assert len(report.migrants) == (
+            islands if genes == 2 and islands > 1 and number % 2 else 0
+        )
+        np.testing.assert_allclose(np.linalg.norm(pool.genes, axis=1), 1, rtol=1e-12)

@@ -1,8 +1,8 @@
 """What the package blackbox-gradient-sensing 0.4.22 can do, and what is wrong in it, for ours.
 
 "Row n" is a feature of it, "bug n" a fault that ours must not have; both by the numbers of the
-project's list. Rows 14 to 16 and bugs 20 to 25 are about the pool of latent genes, which is an
-issue of its own and not there yet. Rows 11, 12, 19, 20 and 22 have more tests in test_policy.py:
+project's list. Rows 14 to 16 and bugs 20 to 25, about latent genes, are in test_policy_genes.py
+and tests/test_gene_pool.py. Rows 11, 12, 19, 20 and 22 have more tests in test_policy.py:
 real worker processes, torchrun and accelerate, real compilers, resumed runs.
 """
 
@@ -23,7 +23,7 @@ from gymnasium import spaces
 from torch import nn
 
 from bgs_opt import BGS, Options
-from bgs_opt.adapters.policy import Actor, Evaluation, Policy, Rollout, train
+from bgs_opt.adapters.policy import Actor, Evaluation, Genes, Policy, Rollout, train
 from bgs_opt.adapters.torch import FlatParameters
 from bgs_opt.errors import NonFiniteValueWarning
 from bgs_opt.normalization import RunningMoments
@@ -851,7 +851,7 @@ def test_what_the_page_maps_to_is_there():
     named |= {n for cell in cells for call in re.findall(r"`\w+\(([^`]*)\)`", cell)
               for n in re.findall(r"(\w+)=", call)}  # fmt: skip
     known = set()
-    for function in (train, BGS, Options, Rollout, Evaluation, Actor, Policy, Policy.load):
+    for function in (train, BGS, Options, Rollout, Evaluation, Genes, Actor, Policy, Policy.load):
         known |= set(inspect.signature(function).parameters)
     assert {"num_directions", "top_k", "repeats", "include"} <= named
     assert named - known - {"lr", "betas"} == set()
