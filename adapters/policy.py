@@ -38,7 +38,15 @@ from .policy_module import Policy
 from .policy_networks import MLP, Actor, Linear
 from .policy_normalizer import Normalizer
 from .policy_run import MESSAGES, bar_of, limits_of, run
-from .policy_setup import gains_of, genes_of, logger_of, optimizer_of, player_of, resolved, warm_up
+from .policy_setup import (
+    gains_of,
+    genes_of,
+    logger_of,
+    optimizer_of,
+    player_of,
+    resolved,
+    warm_up,
+)
 from .policy_team import Ranks, Team
 from .policy_training import COLUMNS, Evaluation, Hooks, Training
 from .torch import Names
@@ -238,7 +246,7 @@ def train(
                   retries=integer("retries", retries, 0)) as team:  # fmt: skip
             if kept is None:
                 known = None if pool is None else pool.pool.genes
-                state, found = warm_up(team, entropy, sigma, known)
+                state, found = warm_up(team, entropy, sigma, known, options.scale)
             else:
                 state, found = kept[1], sigma or kept[0].start_sigma
             opt = optimizer_of(player, pool, found, num_directions, entropy, options, bgs_options)

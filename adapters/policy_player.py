@@ -225,6 +225,7 @@ def perturbed(
     moments: RunningMoments | None,
     seed: int,
     genes: FloatArray | None,
+    scale: FloatArray | None,
 ) -> Callable[[float], float]:
     """How much sigma moves outputs apart: the deviation, over observations, of the change.
 
@@ -237,6 +238,8 @@ def perturbed(
     seed : int
     genes : ndarray, shape (m, dim), or None
         Of which each observation gets one.
+    scale : ndarray, shape (d,), or None
+        Of the perturbations, in each coordinate.
 
     Returns
     -------
@@ -250,6 +253,7 @@ def perturbed(
     given = _like(observations[np.sort(chosen)], flat.vector)
     center = flat.to_numpy().astype(np.float64)
     moves = generator.standard_normal((8, len(center)))
+    moves = moves if scale is None else moves * scale
     gene = None if genes is None else genes[generator.integers(len(genes), size=len(given))]
     given, named = policy.given(given, None if gene is None else _like(gene, flat.vector))
 

@@ -16,6 +16,7 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
     import torch
 
 from bgs_opt import BGS, GenePool, InverseDecay, Options
+from bgs_opt.config import scale_of
 from bgs_opt.errors import ArgumentTypeError, BGSError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.protocols import FloatArray
@@ -33,7 +34,15 @@ from .policy_training import Progress
 from .torch import Names
 from .torch_optimizer import TorchOptimizer
 
-__all__ = ["gains_of", "genes_of", "logger_of", "optimizer_of", "player_of", "resolved", "warm_up"]
+__all__ = [
+    "gains_of",
+    "genes_of",
+    "logger_of",
+    "optimizer_of",
+    "player_of",
+    "resolved",
+    "warm_up",
+]
 
 OUTPUT_CHANGE = {"plain": 1.0, "normalized": 0.7}
 """Standard deviation over observations of what sigma, where it is found, adds to outputs; -1 .. 1
@@ -98,7 +107,7 @@ def player_of(
 
 
 def warm_up(
-    team: Team, entropy: int, sigma: float | None, genes: FloatArray | None
+    team: Team, entropy: int, sigma: float | None, genes: FloatArray | None, scale: Any
 ) -> tuple[Progress, float]:
     """Episodes of random actions: what observations are like, and sigma where it is not given."""
     player, progress = team.player, Progress()
@@ -119,7 +128,9 @@ def warm_up(
             if result.moments is not None:
                 progress.moments = progress.moments.merged(result.moments)
     if sigma is None:
-        changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0], genes)
+        layout = player.flat.layout
+        sizes = scale_of(scale, layout.size, np.dtype(np.float64), dict(layout.items()))
+        changed = perturbed(player, np.concatenate(seen), progress.moments, seeds[0], genes, sizes)
         sigma = _solved(changed, OUTPUT_CHANGE[_kind(player)])
     return progress, sigma
 

@@ -130,7 +130,8 @@ def bounds_of(
     return low, high
 
 
-def _scale_of(scale: object, dim: int, dtype: np.dtype[Any], layout: Layout) -> FloatArray | None:
+def scale_of(scale: object, dim: int, dtype: np.dtype[Any], layout: Layout) -> FloatArray | None:
+    """``Options.scale`` as a vector of shape (d,), checked; None stays None."""
     if scale is None:
         return None
     if isinstance(scale, Mapping):
@@ -279,7 +280,7 @@ def configure(
         sampler=sampler_of(sampler, dim, blocks), layout=blocks,
         mean_weight=selection_of("difference" if selection is None else selection),
         optimizer=rule, learning_rate=learning_rate or 0.0, sigma_rule=sigma_rule,
-        low=low, high=high, scale=_scale_of(options.scale, dim, dtype, blocks),
+        low=low, high=high, scale=scale_of(options.scale, dim, dtype, blocks),
         budget=budget, options=options,
         entropy=entropy_of(seed),  # last: it draws from a Generator
     )  # fmt: skip

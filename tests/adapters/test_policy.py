@@ -67,6 +67,16 @@ def test_the_result_is_that_of_an_independent_loop():
     assert result.evaluation == pytest.approx(np.mean(returns), rel=1e-5)
 
 
+def test_the_sigma_that_is_found_allows_for_the_scale():
+    """Found to one part in a hundred; the factor of single parameters is part of the change."""
+
+    def found(scale):
+        once = short(generations=1, sigma_rule=lambda g: 1.0, options=Options(scale=scale))
+        return once.history["sigma"][0]
+
+    assert found(4.0) == pytest.approx(found(None) / 4, rel=0.03)
+
+
 def test_observations_of_unknown_size_are_normalised():
     result = train("linear", Unscaled, seed=1, generations=60, sigma=0.1,
                    evaluation=Evaluation(20, 10))  # fmt: skip
