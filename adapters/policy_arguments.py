@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bgs_opt import flags
+from bgs_opt import GenePool, flags
 from bgs_opt.console import check_picture
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.flags import given_of, named_values, whole
 
 from .gymnasium_episodes import Rollout
+from .policy_genes import Genes
 from .policy_networks import NETWORKS
 from .policy_training import Evaluation
 
@@ -36,6 +39,11 @@ _TRAIN: flags.Table = (
     ("--selection", str, "KEY", "difference or max"),
     ("--repeats", whole, "N", "episodes of each end of a pair"),
     *flags.FURTHER,
+    ("--genes", whole, "N", "latent genes that evolve, on each island (default: none)"),
+    ("--islands", whole, "N", "of genes (default: 1)"),
+    ("--gene-size", whole, "D", "numbers of a gene (default: 8)"),
+    ("--gene-option", str, "NAME=VALUE", "any other argument of GenePool or Genes, as share=0.5; "
+     "may be repeated"),
     ("--seed", whole, "N", "the same seed gives the same policy, for any number of workers"),
     ("--normalize", None, "", "normalise observations (default: where their size is not known)"),
     ("--no-normalize", None, "", "take observations as they are"),
@@ -64,7 +72,9 @@ _PASSED = (
     "checkpoint_seconds", "resume", "log",
 )  # fmt: skip
 _ROLLOUT = ("max_steps", "reward_shift", "sample_actions", "lanes")
-_RENAMED = {"num_directions": "directions", "every": "evaluate_every"}
+_RENAMED = {"num_directions": "directions", "every": "evaluate_every",
+            "genes_per_island": "genes", "dim": "gene_size"}  # fmt: skip
+GENE_SIZE = 8
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -80,6 +90,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     show.add_argument("--env-option", metavar="NAME=VALUE", action="append")
     show.add_argument("--episodes", type=whole, metavar="N", default=10, help="default: 10")
     show.add_argument("--seed", type=whole, metavar="N", default=0, help="of the first episode")
+    show.add_argument("--gene", type=whole, metavar="N", help="default: the fittest")
     show.add_argument("--max-steps", type=whole, metavar="N", help="longest episode")
     show.add_argument("--video", metavar="FILE.gif", help="film the first episode")
     show.add_argument("--json", action="store_true", help="as one JSON object")
@@ -105,8 +116,28 @@ def keywords(args: argparse.Namespace) -> dict[str, Any]:
         given["num_directions"] = args.directions
     further = named_values("--option", args.option) | given_of(args, ["repeats"])
     given |= flags.with_options(further)
+    given["genes"] = _genes(args)
     given["policy_options"] = named_values("--policy-option", args.policy_option)
     return given
+
+
+def _genes(args: argparse.Namespace) -> Genes | None:
+    """The pool that is asked for, with the seed of the run."""
+    if args.genes is None:
+        for name in ("islands", "gene_size", "gene_option"):
+            if getattr(args, name) is not None:
+                raise ArgumentValueError(f"--{name.replace('_', '-')}: expected it with --genes")
+        return None
+    of_genes = {field.name for field in dataclasses.fields(Genes)} - {"pool", "fitness"}
+    of_pool = set(inspect.signature(GenePool).parameters) - {
+        "dim", "genes_per_island", "islands", "seed"
+    }  # fmt: skip
+    named = named_values("--gene-option", args.gene_option, sorted(of_genes | of_pool))
+    pool = GenePool(
+        args.gene_size or GENE_SIZE, args.genes, args.islands or 1, seed=args.seed,
+        **{name: value for name, value in named.items() if name in of_pool},
+    )  # fmt: skip
+    return Genes(pool, **{name: value for name, value in named.items() if name in of_genes})
 
 
 def check(args: argparse.Namespace) -> None:

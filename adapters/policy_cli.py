@@ -21,6 +21,7 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
 from bgs_opt import console
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.flags import named_values
+from bgs_opt.validation import integer
 
 from .gymnasium_environments import Environment
 from .policy import Policy, TrainResult, train
@@ -107,6 +108,11 @@ def _play(args: argparse.Namespace) -> int:
         )
     check_video(args.video)
     policy = Policy.load(args.checkpoint)
+    if args.gene is not None:
+        if policy.genes is None:
+            raise ArgumentValueError(f"--gene: expected a policy with genes; {args.checkpoint} "
+                                     "has none")  # fmt: skip
+        policy.hold(policy.genes, integer("--gene", args.gene, 0, len(policy.genes) - 1))
     options = named_values("--env-option", args.env_option)
     if args.env is None:
         if policy.env is None:

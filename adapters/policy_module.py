@@ -101,11 +101,11 @@ class Policy(nn.Module):
         """Forget the hidden state of a recurrent network, as at the start of an episode."""
         self._hidden = None
 
-    def hold(self, genes: FloatArray, fittest: int) -> None:
+    def hold(self, genes: FloatArray | torch.Tensor, fittest: int) -> None:
         """Take genes (n, dim) as the policy's own, and which of them is the fittest."""
         if self.genes is None or self.fittest is None:
             wrong_value("genes", "a policy that was made for genes", None)
-        self.genes.copy_(torch.from_numpy(np.array(genes)))
+        self.genes.copy_(torch.tensor(genes) if isinstance(genes, np.ndarray) else genes)
         self.fittest.fill_(fittest)
 
     def prepared(self, observations: torch.Tensor) -> torch.Tensor:

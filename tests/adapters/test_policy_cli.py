@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
-from bgs_opt import Options
+from bgs_opt import GenePool, Options
 from bgs_opt.adapters.policy import Policy, train
 from bgs_opt.adapters.policy_pictures import film, plot_training
 from bgs_opt.cli import main
@@ -87,7 +87,11 @@ def test_every_option_reaches_train(run, monkeypatch):
         "acceptance=0.5 --option sampler=gaussian --seed 7 --normalize --max-steps 11 "
         "--reward-shift 1 --sample-actions --lanes 2 --workers 3 --timeout 5 --device cpu "
         "--compile --evaluate-every 3 --evaluation-episodes 6 --checkpoint-seconds 8 "
-        "--log logs")  # fmt: skip
+        "--log logs --genes 4 --islands 2 --gene-size 3 --gene-option share=0.5 --gene-option "
+        "num_elites=2")  # fmt: skip
+    genes = seen["genes"]
+    np.testing.assert_array_equal(genes.pool.genes, GenePool(3, 4, 2, seed=7).genes)
+    assert (genes.share, genes.pool.state_dict()["num_elites"]) == (0.5, 2)
     assert seen["env"].kwargs["sutton_barto_reward"] is True
     assert seen["policy"] == "mlp"
     assert seen["policy_options"] == {"hidden": [4]}
@@ -121,6 +125,23 @@ def test_a_checkpoint_is_resumed_and_played(run):
         returns.append(total)
     assert played["returns"] == returns
     assert "mean return" in run("play a.pt --episodes 1").out
+
+
+def test_genes_are_trained_and_played(run):
+    run([*SHORT, "--genes", "3", "--gene-size", "2", "--output", "p.pt"])
+    returns = []
+    for gene in ("", *(f"--gene {number}" for number in range(3))):
+        returns.append(json.loads(run(f"play p.pt --episodes 2 {gene} --json").out)["returns"])
+    policy = Policy.load("p.pt")
+    assert policy.genes.shape == (3, 2)
+    assert returns[0] == returns[1 + int(policy.fittest)]
+    for words, message in (("--gene 3", "--gene"), ("--gene -1", "gene")):
+        assert message in run(f"play p.pt {words}", code=2).err
+    run([*SHORT, "--output", "none.pt"])
+    assert "--gene: expected a policy with genes" in run("play none.pt --gene 0", code=2).err
+    assert "--islands: expected it with --genes" in run([*SHORT, "--islands", "2"], code=2).err
+    assert "--genes: expected" in run([*SHORT, "--genes", "0"], code=2).err
+    assert "--gene-option" in run([*SHORT, "--genes", "3", "--gene-option", "size=2"], code=2).err
 
 
 def test_the_policy_is_written_and_played_elsewhere(run, tmp_path):
