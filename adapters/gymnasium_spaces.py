@@ -246,6 +246,8 @@ def space_of(saved: Any) -> Any:
     kind = given.pop("kind")
     if kind == "Box":
         dtype = np.dtype(given["dtype"])
+        if dtype.kind not in "fiub":
+            raise ArgumentValueError(f"dtype: expected one of plain numbers; got {dtype}")
         sides = [np.array(given[side], dtype) for side in ("low", "high")]
         return spaces.Box(*sides, dtype=dtype.type)
     if kind in ("Dict", "Tuple"):

@@ -240,7 +240,7 @@ class GeneRun:
             raise ArgumentValueError(
                 f"genes: expected what the run in {path} was started with; got something else"
             )
-        self.pool, self.evolved = pool, int(state["evolved"])
+        self.pool, self.evolved = pool, integer("evolved", state["evolved"], 0, 1 << 62)
         self.returns = [[] for _ in range(len(pool))]
         for place, value in zip(state["places"].tolist(), state["returns"].tolist(), strict=True):
-            self.returns[place].append(value)
+            self.returns[integer("places", place, 0, len(pool) - 1)].append(value)

@@ -1,4 +1,4 @@
-"""A training in one file that torch.load reads without running code; it goes on bit for bit.
+"""A training in one file of torch.save that is read without running code; it goes on bit for bit.
 
 bgs_opt    JSON: what the policy is          training   the core's checkpoint, as bytes
 policy     its state_dict                    numbers, arrays, optimizer: the rest
@@ -20,19 +20,25 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
     import torch
 
 from bgs_opt import BGS, checkpoint
+from bgs_opt.archive import damage
 from bgs_opt.atomic import replaced
 from bgs_opt.config import Config
 from bgs_opt.errors import ArgumentValueError, CheckpointError
 from bgs_opt.normalization import RunningMoments
 from bgs_opt.optimizers import SGD
 from bgs_opt.start import same_run
+from bgs_opt.validation import integer, real
 
+from . import policy_file
 from .policy_genes import GeneRun
 from .policy_player import Player
-from .policy_training import Progress, Training
+from .policy_training import COLUMNS, Progress, Training
 from .torch_optimizer import TorchOptimizer
 
 __all__ = ["restore", "resume", "save"]
+
+_WHAT = "a checkpoint of train()"
+_KEYS = {"bgs_opt", "policy", "training", "arrays", "columns", "genes", "numbers", "optimizer"}
 
 
 def save(training: Training, path: Path) -> None:
@@ -78,17 +84,14 @@ def restore(player: Player, genes: GeneRun | None, path: Path) -> tuple[BGS, Pro
     CheckpointError
         If the file is damaged or something else.
     """
-    saved = _loaded(path)
-    try:
+    with damage(path, _WHAT):
+        saved = policy_file.load(path, _WHAT)
+        if set(saved) != _KEYS:
+            raise CheckpointError(f"got one of {', '.join(saved)[:200]}, a policy alone perhaps")
         config, state = checkpoint.load(io.BytesIO(saved["training"].numpy().tobytes()), str(path))
         kept = BGS.__new__(BGS)
         kept.__setstate__({"config": config, "state": state})
-        progress, optimizer = _progress(saved), str(saved["optimizer"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: expected a checkpoint of train(); it is something else "
-            f"({type(error).__name__}: {error})"
-        ) from error
+        progress, optimizer = _progress(saved, config.dim, player), str(saved["optimizer"])
     normalized = player.policy.normalizer is not None
     if (progress.moments is not None) != normalized:
         raise ArgumentValueError(
@@ -99,14 +102,15 @@ def restore(player: Player, genes: GeneRun | None, path: Path) -> tuple[BGS, Pro
             f"genes: expected {'a pool' if genes is None else 'None'}, as in {path}; got "
             f"{'None' if genes is None else 'a pool'}"
         )
-    if genes is not None:
-        genes.restore(_as_arrays(saved["genes"]), str(path))
-    try:
-        player.policy.load_state_dict(saved["policy"])
-    except RuntimeError as error:
-        raise ArgumentValueError(
-            f"policy: expected a module like that of the run in {path}; {error}"
-        ) from error
+    with damage(path, _WHAT, ArgumentValueError):
+        if genes is not None:
+            genes.restore(_as_arrays(saved["genes"]), str(path))
+        try:
+            player.policy.load_state_dict(saved["policy"])
+        except RuntimeError as error:
+            raise ArgumentValueError(
+                f"policy: expected a module like that of the run in {path}; {error}"
+            ) from error
     return kept, progress, optimizer
 
 
@@ -125,6 +129,8 @@ def resume(training: Training, kept: BGS, optimizer: str, path: Path, *, seeded:
     if repr(rule) != optimizer:
         different = [*(name for name in different if name != "optimizer"), "optimizer"]
     same_run(different, path)
+    if missing := set(rule.init(kept.center) if rule else ()) - set(kept._state.optimizer):
+        raise CheckpointError(f"{path}: expected {', '.join(missing)} in the optimizer's state")
     kept._config = dataclasses.replace(kept._config, optimizer=rule)
     training.opt = kept
 
@@ -150,30 +156,41 @@ def _as_arrays(tree: Any) -> Any:
     return tree.numpy() if isinstance(tree, torch.Tensor) else tree
 
 
-def _loaded(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: expected a checkpoint of train(); it is damaged or something else "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    if not isinstance(saved, dict) or "training" not in saved:
-        raise CheckpointError(f"{path}: expected a checkpoint of train(); got a policy alone")
-    return saved
+def _numbers(name: str, array: Any, *shape: int) -> Any:
+    """Array of float64 or float32 of this shape; -1: any length."""
+    fits = array.dtype.kind == "f" and array.ndim == len(shape)
+    if not fits or any(n not in (-1, m) for n, m in zip(shape, array.shape, strict=True)):
+        raise CheckpointError(f"{name}: expected numbers of shape {shape}; got {array.shape}")
+    return array
 
 
-def _progress(saved: dict[str, Any]) -> Progress:
+def _progress(saved: dict[str, Any], dim: int, player: Player) -> Progress:
+    """What was kept beside the optimizer, with the types and sizes that it has."""
     arrays = {name: value.numpy() for name, value in saved["arrays"].items()}
-    made = Progress(**saved["numbers"])
-    columns = saved["columns"]
-    made.rows = [dict(zip(columns, row, strict=True)) for row in arrays["rows"].tolist()]
-    made.best_vector, made.best_genes = arrays.get("best_vector"), arrays.get("best_genes")
+    columns, counts = saved["columns"], dict(saved["numbers"])
+    made = Progress()
+    for name in ("episodes", "steps", "evaluation_episodes", "best_fittest"):
+        setattr(made, name, integer(name, counts.pop(name), 0, 1 << 62))
+    made.seconds = real("seconds", counts.pop("seconds"), 0)
+    made.best = best = counts.pop("best")
+    if not isinstance(best, float) or any(value is not None for value in counts.values()):
+        raise CheckpointError(f"best: expected a number; got {made.best!r}, {sorted(counts)}")
+    if len(arrays["rows"]):
+        rows = _numbers("rows", arrays["rows"], -1, len(columns))
+        if not set(COLUMNS) <= set(columns):
+            raise CheckpointError(f"columns: expected {', '.join(COLUMNS)}")
+        made.rows = [dict(zip(columns, row, strict=True)) for row in rows.tolist()]
+    if "best_vector" in arrays:
+        made.best_vector = _numbers("best_vector", arrays["best_vector"], dim)
+    genes = player.policy.genes
+    if "best_genes" in arrays and genes is not None:
+        made.best_genes = _numbers("best_genes", arrays["best_genes"], *genes.shape)
+        integer("best_fittest", made.best_fittest, 0, len(genes) - 1)
+    size = -1 if player.policy.normalizer is None else player.policy.normalizer.mean.numel()
     for name in ("moments", "best_moments"):
         if f"{name}.count" in arrays:
-            parts = {key: arrays[f"{name}.{key}"] for key in ("count", "mean", "squares")}
-            setattr(made, name, RunningMoments(int(parts["count"]), parts["mean"],
-                                               parts["squares"]))  # fmt: skip
+            mean, squares = (_numbers(name, arrays[f"{name}.{key}"], size)
+                             for key in ("mean", "squares"))  # fmt: skip
+            count = integer(f"{name}.count", arrays[f"{name}.count"].item(), 0)
+            setattr(made, name, RunningMoments(count, mean, squares))
     return made

@@ -18,13 +18,14 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
     from gymnasium import spaces
     from torch import nn
 
-from bgs_opt.errors import ArgumentTypeError, ArgumentValueError, CheckpointError
+from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import integer, wrong_type, wrong_value
 
 from .gymnasium_spaces import actions_of, described, observation_shape, observed, space_of
 from .policy_networks import NETWORKS, network_of
 from .policy_normalizer import Normalizer
+from .policy_reading import read
 
 __all__ = ["Policy"]
 
@@ -247,25 +248,7 @@ class Policy(nn.Module):
         CheckpointError
             (also ValueError) if the file is something else or damaged.
         """
-        try:
-            if Path(path).suffix == ".safetensors":
-                from safetensors import safe_open
-
-                with safe_open(path, framework="pt") as file:
-                    note = json.loads(file.metadata()["bgs_opt"])
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            else:
-                saved = torch.load(path, weights_only=True, map_location="cpu")
-                note, tensors = json.loads(saved["bgs_opt"]), saved["policy"]
-            made = cls.of_description(note, network)
-            made.load_state_dict(tensors)
-        except (FileNotFoundError, ImportError, ArgumentValueError):
-            raise
-        except Exception as error:
-            raise CheckpointError(
-                f"{os.fspath(path)}: expected a policy of bgs_opt; it is damaged or something "
-                f"else ({type(error).__name__}: {error})"
-            ) from error
+        made: Policy = read(cls, path, network)
         return made
 
 

@@ -4,16 +4,18 @@
     NAME     each array, as .npy, stored without compression
 
 Nothing is built from a file but what its owner makes of the body, and no array is read before
-its size was compared with the size of the file.
+its size was compared with the size of the file. The head of an array is matched by a pattern: no
+expression of it is evaluated.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
+import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TypeAlias
@@ -22,10 +24,18 @@ import numpy as np
 
 from bgs_opt.errors import CheckpointError
 
-__all__ = ["Arrays", "damage", "digest", "dump", "load"]
+__all__ = ["Arrays", "damage", "digest", "dump", "load", "stored"]
 
 Arrays: TypeAlias = dict[str, np.ndarray[Any, Any]]
 _STAMP = (1980, 1, 1, 0, 0, 0)  # equal runs give equal files
+_TEXT = 1 << 24  # bytes of a header: JSON takes some thirty times its size in memory
+_HEAD = re.compile(
+    rb"\x93NUMPY(?:\x01\x00..|[\x02\x03]\x00....)"
+    rb"\{'descr': '([^'\\]{1,16})', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\),? ?\} *\n",
+    re.DOTALL,
+)
+_PLAIN = re.compile(r"[<>=|]?[fiub][1248]|\?|\|b1")
 
 
 def digest(body: str, arrays: Arrays) -> str:
@@ -41,6 +51,10 @@ def dump(file: BinaryIO, version: int, body: str, arrays: Arrays) -> None:
     """Write a body and its arrays into a binary file that is open."""
     head = {"format": version, "sha256": digest(body, arrays), "body": body}
     header = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    if header.nbytes > _TEXT:
+        raise CheckpointError(
+            f"expected at most {_TEXT} bytes of text in a file; got {header.nbytes}"
+        )
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in {"header": header, **arrays}.items():
             with archive.open(
@@ -50,56 +64,51 @@ def dump(file: BinaryIO, version: int, body: str, arrays: Arrays) -> None:
 
 
 @contextlib.contextmanager
-def damage(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn whatever a damaged file provokes into one error.
+def damage(
+    path: str | os.PathLike[str],
+    what: str = "a checkpoint of bgs_opt",
+    *others: type[Exception],
+) -> Iterator[None]:
+    """Turn whatever a damaged file provokes into one error, which names the file.
 
     Raises
     ------
     CheckpointError
-        For every exception but those of a file that is missing or may not be read.
+        For every exception but those of a file that is missing or may not be read, of a package
+        that is not installed, and ``others``.
     """
+    name = os.fspath(path)
+    passed: tuple[type[Exception], ...] = (
+        FileNotFoundError,
+        PermissionError,
+        IsADirectoryError,
+        ImportError,
+        *others,
+    )
     try:
         yield
-    except (CheckpointError, FileNotFoundError, PermissionError, IsADirectoryError):
+    except passed:
         raise
+    except CheckpointError as error:
+        if str(error).startswith(str(name)):
+            raise
+        raise CheckpointError(f"{name}: expected {what}; {error}") from error
     except MemoryError as error:
-        raise CheckpointError(f"{os.fspath(path)}: not enough memory to load it") from error
+        raise CheckpointError(f"{name}: not enough memory to load it") from error
     except Exception as error:
         raise CheckpointError(
-            f"{os.fspath(path)}: expected a checkpoint of bgs_opt; it is damaged or something "
-            f"else ({type(error).__name__}: {error})"
+            f"{name}: expected {what}; it is damaged or something else "
+            f"({type(error).__name__}: {error})"
         ) from error
 
 
-def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
-    """Read one .npy entry, after its claimed shape was compared with its size."""
-    data = io.BytesIO(archive.read(info))
-    version = np.lib.format.read_magic(data)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(data)
-    else:
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(data)
-    count = 1
-    for side in shape:
-        count *= int(side)
-    rest = info.file_size - data.tell()
-    if dtype.kind not in "fiub" or fortran or count * dtype.itemsize != rest:
-        raise CheckpointError(
-            f"{info.filename}: expected {rest} bytes of plain numbers; its header claims shape "
-            f"{shape} of {dtype}"
-        )
-    numbers = np.frombuffer(data.getbuffer(), dtype, offset=data.tell())
-    return np.array(numbers.reshape(shape))
-
-
-def load(file: BinaryIO, name: str, version: int) -> tuple[Any, Arrays]:
-    """Read body and arrays from a binary file that is open; ``name`` is for messages.
+def stored(file: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each entry of a .zip file that is no larger than it says.
 
     Raises
     ------
     CheckpointError
-        If the file claims more than it holds, has another format version, or its checksum does
-        not match. Other damage raises other errors: call it within :func:`damage`.
+        If entries are compressed, or claim more than the file holds.
     """
     with zipfile.ZipFile(file) as archive:
         length = file.seek(0, os.SEEK_END)
@@ -112,7 +121,42 @@ def load(file: BinaryIO, name: str, version: int) -> tuple[Any, Arrays]:
                 )
         if sum(info.file_size for info in infos) > length:
             raise CheckpointError(f"{name}: its entries claim more than its size")
-        arrays = {info.filename.removesuffix(".npy"): _read_array(archive, info) for info in infos}
+        for info in infos:
+            yield info.filename, archive.read(info)
+
+
+def _array_of(data: bytes, name: str) -> np.ndarray[Any, Any]:
+    """Array of one .npy entry, after its claimed shape was compared with its size."""
+    head = _HEAD.match(data)
+    if head is None:
+        raise CheckpointError(f"{name}: expected an array of plain numbers; it is damaged")
+    kind, fortran, sides = (part.decode("latin-1") for part in head.groups())
+    shape = tuple(int(side) for side in sides.split(",") if side.strip())
+    rest = len(data) - head.end()
+    plain = _PLAIN.fullmatch(kind) is not None and fortran == "False"
+    if not plain or math.prod(shape) * np.dtype(kind).itemsize != rest:
+        raise CheckpointError(
+            f"{name}: expected {rest} bytes of plain numbers; its header claims shape "
+            f"{shape} of {kind}"
+        )
+    return np.frombuffer(data, kind, offset=head.end()).reshape(shape).copy()
+
+
+def load(file: BinaryIO, name: str, version: int) -> tuple[Any, Arrays]:
+    """Read body and arrays from a binary file that is open; ``name`` is for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If the file claims more than it holds, has another format version, or its checksum does
+        not match. Other damage raises other errors: call it within :func:`damage`.
+    """
+    arrays = {
+        entry.removesuffix(".npy"): _array_of(data, f"{name}: {entry}")
+        for entry, data in stored(file, name)
+    }
+    if arrays["header"].nbytes > _TEXT:
+        raise CheckpointError(f"{name}: expected at most {_TEXT} bytes of text in its header")
     head = json.loads(arrays.pop("header").tobytes())
     if head["format"] != version:
         raise CheckpointError(

@@ -20,6 +20,7 @@ from bgs_opt.automatic import AutomaticState
 from bgs_opt.config import Config
 from bgs_opt.errors import CheckpointError
 from bgs_opt.options import REGISTERED, Options
+from bgs_opt.soundness import check
 from bgs_opt.state import Generation, State
 
 __all__ = ["FORMAT", "describe", "dump", "load", "read", "write"]
@@ -126,27 +127,5 @@ def load(file: BinaryIO, name: str) -> tuple[Config, State]:
     with damage(name):
         tree, arrays = archive.load(file, name, FORMAT)
         config, state = _decode(tree["config"], arrays), _decode(tree["state"], arrays)
-        if not isinstance(config, Config) or not isinstance(state, State):
-            raise CheckpointError(f"{name}: expected a run; got something else")
-        _check(config, state)
+        check(config, state)
         return config, state
-
-
-def _check(config: Config, state: State) -> None:
-    """Every vector of the run has the length and dtype that the description names."""
-    vectors: dict[str, Any] = {
-        "low": config.low, "high": config.high, "scale": config.scale, "average": state.average,
-        "best_x": state.best_x, "path": state.path,
-        **{name: value for name, value in state.optimizer.items() if np.ndim(value)},
-    }  # fmt: skip
-    for generation in (state.open, *state.closed):
-        vectors[f"center of generation {generation.number}"] = generation.center
-        vectors[f"probe of generation {generation.number}"] = generation.probe
-    present = {name: v for name, v in vectors.items() if v is not None} | {"center": state.center}
-    for name, vector in present.items():
-        got = str(getattr(vector, "dtype", type(vector))), np.shape(vector)
-        if got != (str(np.dtype(config.dtype)), (config.dim,)):
-            raise CheckpointError(
-                f"{name}: expected {config.dim} numbers of {config.dtype}; got {got[0]} of "
-                f"shape {got[1]}"
-            )

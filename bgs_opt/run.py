@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bgs_opt import checkpoint
+from bgs_opt.archive import damage
 from bgs_opt.config import Config, point_of
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.opening import reopen
@@ -243,5 +244,6 @@ class Run:
         """
         config, state = checkpoint.read(path)
         made = cls.__new__(cls)
-        made.__setstate__({"config": config, "state": state})
+        with damage(path):
+            made.__setstate__({"config": config, "state": state})
         return made
