@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,10 @@ def _check_policy(policy: Any) -> None:
     if type(policy.network) in NETWORKS.values():
         if policy.recurrent != getattr(policy.network, "recurrent", False):
             raise CheckpointError("recurrent: expected what its network is")
-        outputs = policy.network.config["outputs"]
+        inputs, outputs = (policy.network.config[n] for n in ("observation_size", "outputs"))
+        beside = 0 if policy.genes is None or policy.takes_gene else policy.genes.shape[1]
+        if math.prod(policy.observation_shape) + beside != inputs:
+            raise CheckpointError(f"observation_shape: expected one for {inputs} inputs")
         if actions is not None and outputs not in (actions, 2 * actions):
             raise CheckpointError(f"action_space: expected one for {outputs} outputs")
     if policy.genes is not None:

@@ -114,10 +114,10 @@ def stored(file: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
         length = file.seek(0, os.SEEK_END)
         infos = archive.infolist()
         for info in infos:
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > length:
+            claimed = max(info.file_size, info.compress_size)
+            if info.compress_type != zipfile.ZIP_STORED or claimed > length:
                 raise CheckpointError(
-                    f"{name}: entry {info.filename} claims {info.file_size} bytes "
-                    f"in a file of {length}"
+                    f"{name}: entry {info.filename} claims {claimed} bytes in a file of {length}"
                 )
         if sum(info.file_size for info in infos) > length:
             raise CheckpointError(f"{name}: its entries claim more than its size")
@@ -157,7 +157,7 @@ def load(file: BinaryIO, name: str, version: int) -> tuple[Any, Arrays]:
     }
     if arrays["header"].nbytes > _TEXT:
         raise CheckpointError(f"{name}: expected at most {_TEXT} bytes of text in its header")
-    head = json.loads(arrays.pop("header").tobytes())
+    head = json.loads(arrays.pop("header").tobytes().decode())  # UTF-8, no other codec
     if head["format"] != version:
         raise CheckpointError(
             f"{name}: expected format {version}; got {head['format']}. "

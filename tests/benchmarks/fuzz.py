@@ -18,12 +18,15 @@ from tests.reliability import fuzz
 
 def main(argv=None):
     made = _table.parser(__doc__)
-    made.add_argument("--files", type=int, default=None, help="20,000, or 600 with --quick")
+    made.add_argument(
+        "--files", type=int, default=None, help="of all loaders: 20,000, or 600 with --quick"
+    )
     made.add_argument("--first", type=int, default=0, help="number of the first case")
-    made.add_argument("--loader", choices=fuzz.LOADERS, help="this one alone")
+    made.add_argument("--loader", choices=fuzz.LOADERS, nargs="+", help="these alone")
     options = made.parse_args(argv)
     files = options.files or (600 if options.quick else 20_000)
-    shares = fuzz.shares(files) if options.loader is None else {options.loader: files}
+    shares = fuzz.shares(files)
+    shares = {name: shares[name] for name in options.loader or shares}
     rows, faults, sums = [], [], [0, 0, 0]
     with tempfile.TemporaryDirectory() as folder:
         for loader, count in shares.items():

@@ -303,12 +303,12 @@ def blind(data, rng, others):
 
 
 def places(tree, path=()):
-    """Paths to all parts of a tree."""
+    """Paths to all parts of a tree that are not too deep."""
     yield path
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(
-        tree, list) else ()  # fmt: skip
-    for key, item in items:
-        yield from places(item, (*path, key))
+    if len(path) < 100:
+        numbered = enumerate(tree) if isinstance(tree, list) else ()
+        for key, item in tree.items() if isinstance(tree, dict) else numbered:
+            yield from places(item, (*path, key))
 
 
 def edited(tree, rng):
@@ -561,9 +561,9 @@ def case(loader, number):
 
 
 def blame(error):
-    """Whether memory is what it failed by, anywhere in the chain of causes."""
+    """Whether it failed by a lack of memory, anywhere in the chain of causes."""
     while error is not None:
-        if isinstance(error, MemoryError) or "alloc" in str(error) or "memory" in str(error):
+        if isinstance(error, MemoryError) or "allocate" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -624,6 +624,7 @@ def limited():
 def fuzzed(loader, numbers, folder, every=10):
     """Outcomes and the faults of cases; memory is traced in one of ``every``."""
     counts, faults = Counter(), []
+    b"".decode("cp437")  # a codec of zipfile's is imported on its first use
     load, use, good, suffix, _ = LOADERS[loader]
     for data in good():  # imports and caches first
         path = Path(folder, f"case{suffix}")
