@@ -7,6 +7,8 @@
 # make test-hosts the examples of docs/nevergrad.md inside Ray Tune, Hydra, optimagic and Dask
 # make lint       the first two of `make test` alone
 # make bench      the benchmarks, with the figures that are due
+# make hashes     writes requirements-test.txt anew, after a change of constraints.txt
+# make audit      looks the pinned versions up among the known vulnerabilities
 # make clean      removes everything these made
 #
 # Each sets up what it needs in the virtual environment .venv; only Python >= 3.10 and make are needed.
@@ -24,7 +26,8 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
-SETUP := $(VENV)/.made pyproject.toml constraints.txt
+SETUP := $(VENV)/.made pyproject.toml constraints.txt requirements-test.txt
+HASHED := requirements-test.txt
 
 export MPLBACKEND ?= Agg
 export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
@@ -32,7 +35,7 @@ export PRE_COMMIT_HOME ?= $(abspath $(VENV))/pre-commit
 .DEFAULT_GOAL := test
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo lander test coverage test-slow test-torch test-hosts lint bench clean
+.PHONY: demo lander test coverage test-slow test-torch test-hosts lint bench hashes audit clean
 
 demo: $(VENV)/.demo
 	$(PY) docs/examples/digits_binary_network.py
@@ -76,6 +79,17 @@ bench: $(VENV)/.bench
 	$(PY) -m tests.benchmarks.evotorch --check
 	$(PY) -m tests.benchmarks.policy --check
 
+hashes: $(VENV)/.made
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --quiet --extra test --universal --python-version 3.10 --generate-hashes \
+	    --constraints constraints.txt --no-header --no-annotate --output-file $(VENV)/hashes.txt
+	(sed '/^#/!d' $(HASHED); cat $(VENV)/hashes.txt) > $(VENV)/$(HASHED)
+	mv $(VENV)/$(HASHED) $(HASHED)
+
+audit: $(VENV)/.made
+	$(PIP) install --quiet pip-audit
+	$(BIN)/pip-audit --require-hashes --disable-pip -r $(HASHED)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov \
 	    .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -90,11 +104,15 @@ $(VENV)/.lander: $(SETUP)
 	$(PIP) install --quiet -c constraints.txt -e '.[lander]'
 	@touch $@
 
+# Nothing is built or fetched but what has one of the hashes; the package itself needs nothing more.
 $(VENV)/.test: $(SETUP)
-	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	$(PIP) install --quiet --require-hashes --only-binary :all: -r $(HASHED)
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP) check
 	@touch $@
 
-$(VENV)/.torch: $(SETUP)
+# torch has other files with each index, so here versions are pinned and hashes are not.
+$(VENV)/.torch: $(SETUP) $(VENV)/.test
 	$(PIP) install --quiet -c constraints.txt -e '.[evotorch,lander,scale,test]'
 	@touch $@
 

@@ -102,6 +102,35 @@ def test_the_constraints_pin_every_requirement_exactly():
     assert "torch==2.13.0" in pins
 
 
+def hashed():
+    """Pins of requirements-test.txt, and how many hashes each has."""
+    text = (ROOT / "requirements-test.txt").read_text("utf-8")
+    joined = "".join(line for line in text.splitlines(keepends=True) if line[0] != "#")
+    entries = joined.replace("\\\n", " ").splitlines()
+    return {entry.partition(" --hash")[0].strip(): entry.count("--hash=sha256:")
+            for entry in entries}  # fmt: skip
+
+
+def test_whatever_make_test_installs_has_hashes_and_the_version_of_the_constraints():
+    pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    versions = {pin.partition(";")[0].strip() for pin in pins}
+    found = hashed()
+    assert all(found.values())
+    names = {pin.partition(" ")[0] for pin in found}
+    by_hash_alone = {"colorama", "setuptools"}  # of Windows; of the build
+    assert {n for n in names - versions if n.partition("==")[0] not in by_hash_alone} == set()
+    required = {canonical(r) for r in [*PROJECT["dependencies"], *EXTRAS["test"]]}
+    assert required <= {n.partition("==")[0] for n in names}
+    assert "setuptools" in {n.partition("==")[0] for n in names}
+
+
+def test_the_makefile_installs_the_tests_by_hash():
+    text = (ROOT / "Makefile").read_text("utf-8")
+    rule = text.partition("$(VENV)/.test: ")[2].partition("\n\n")[0]
+    assert "--require-hashes --only-binary :all: -r $(HASHED)" in rule
+    assert "--no-deps --no-build-isolation" in rule
+
+
 def test_the_adapters_are_a_subpackage():
     adapters = importlib.import_module("bgs_opt.adapters")
     assert adapters.__name__ == "bgs_opt.adapters"
