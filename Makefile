@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 
 WITH_TORCH := tests/adapters/test_evotorch*.py tests/adapters/test_torch*.py tests/adapters/test_gymnasium.py \
     tests/adapters/test_policy*.py tests/adapters/test_upstream.py tests/test_docs.py tests/test_doctests.py \
-    tests/test_selection.py tests/test_extras.py
+    tests/test_selection.py tests/test_extras.py tests/reliability/test_faults.py
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 BIN := $(VENV)/bin

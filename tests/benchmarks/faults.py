@@ -16,8 +16,6 @@ import tempfile
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # fork wants no others
 
-import torch
-
 from tests.benchmarks import _table
 from tests.reliability import faults
 
@@ -29,7 +27,10 @@ def main(argv=None):
     made.add_argument("--verbose", action="store_true", help="a line for each fault")
     options = made.parse_args(argv)
     kills = options.kills or (10 if options.quick else 200)
-    torch.set_num_threads(1)
+    if "train" in faults.TURNS:
+        import torch
+
+        torch.set_num_threads(1)
     log = (lambda text: print(text, file=sys.stderr, flush=True)) if options.verbose else None
     with tempfile.TemporaryDirectory() as root:
         counts, runs, wrong, swept = faults.campaign(
@@ -37,11 +38,11 @@ def main(argv=None):
         )
     rows = []
     for what in (*faults.OUTSIDE, *faults.WITHIN):
-        of_runs = [counts[run, what] for run in faults.RUNS]
+        of_runs = [counts[run, what] for run in faults.TURNS]
         rows.append([what, *of_runs, sum(of_runs)])
     rows.append(["struck in all", *(sum(c for (r, _), c in counts.items() if r == run)
-                                    for run in faults.RUNS), sum(counts.values())])  # fmt: skip
-    rows.append(["runs that ended", *(runs[run] for run in faults.RUNS), sum(runs.values())])
+                                    for run in faults.TURNS), sum(counts.values())])  # fmt: skip
+    rows.append(["runs that ended", *(runs[run] for run in faults.TURNS), sum(runs.values())])
     for fault, words in wrong:
         print(fault, words, file=sys.stderr)
     checks = [
@@ -49,7 +50,7 @@ def main(argv=None):
          f"behind, and none hung: {len(wrong)} times it did not", not wrong),
         (f"kills left a temporary file {swept} times, which the next save removed", swept > 0),
     ]  # fmt: skip
-    return _table.finish(options, ["", *faults.RUNS, "in all"], rows, checks,
+    return _table.finish(options, ["", *faults.TURNS, "in all"], rows, checks,
                          packages=("numpy", "torch", "gymnasium"), seed=options.seed)  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Runs that are killed again and again end with the bits of the run that nothing happened to.
 
 The faults are those of ``python -m tests.benchmarks.faults``; two hundred of them are slow.
+Without torch they strike minimize alone.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,10 +13,7 @@ import pytest
 
 from tests.helpers import ROOT
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals"),
-    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="trains policies"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
 
 
 def struck(kills, seed, path):

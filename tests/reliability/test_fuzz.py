@@ -1,13 +1,11 @@
 """Files that were changed at random or on purpose load to something valid or are refused.
 
 The files are those of ``python -m tests.benchmarks.fuzz``; 20,000 of them are slow.
+Those of policies are in tests/adapters/test_policy_files.py.
 """
 
-import importlib.util
 import io
 import json
-import os
-import pickle
 import struct
 import subprocess
 import sys
@@ -21,14 +19,7 @@ from bgs_opt.errors import CheckpointError
 from tests.helpers import ROOT, play
 from tests.reliability import fuzz
 
-torch_needed = pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="policies need torch"
-)
-OF_POLICIES = tuple(name for name in fuzz.LOADERS if "Policy" in name or "train" in name)
-GROUPS = [
-    pytest.param(tuple(name for name in fuzz.LOADERS if name not in OF_POLICIES), id="runs"),
-    pytest.param(OF_POLICIES, id="policies", marks=torch_needed),
-]
+LOADERS = tuple(name for name in fuzz.LOADERS if "Policy" not in name and "train" not in name)
 
 
 def fuzzed(files, loaders, path):
@@ -42,10 +33,9 @@ def fuzzed(files, loaders, path):
     return found["rows"]
 
 
-@pytest.mark.parametrize("loaders", GROUPS)
-def test_changed_files_are_valid_or_refused_and_run_nothing(loaders, tmp_path):
-    *rows, whole = fuzzed(600, loaders, tmp_path / "found.json")
-    assert [row[0] for row in rows] == list(loaders)
+def test_changed_files_are_valid_or_refused_and_run_nothing(tmp_path):
+    *rows, whole = fuzzed(600, LOADERS, tmp_path / "found.json")
+    assert [row[0] for row in rows] == list(LOADERS)
     for _, files, valid, refused, faults, _ in rows:
         assert files == valid + refused
         assert refused > valid > 0
@@ -54,9 +44,8 @@ def test_changed_files_are_valid_or_refused_and_run_nothing(loaders, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loaders", GROUPS)
-def test_many_changed_files_are_valid_or_refused_and_run_nothing(loaders, tmp_path):
-    assert fuzzed(20_000, loaders, tmp_path / "found.json")[-1][-2] == 0
+def test_many_changed_files_are_valid_or_refused_and_run_nothing(tmp_path):
+    assert fuzzed(20_000, LOADERS, tmp_path / "found.json")[-1][-2] == 0
 
 
 # ---- what was found that way
@@ -170,89 +159,3 @@ def test_a_header_in_another_encoding_imports_no_codec(tmp_path):
     path.write_bytes(fuzz.zipped(entries.items()))
     with pytest.raises(CheckpointError, match="sha256|Decode"):
         GenePool.load(path)
-
-
-@torch_needed
-class TestPolicies:
-    @pytest.fixture
-    def policy(self, tmp_path):
-        from bgs_opt.adapters.policy import MLP, Policy
-
-        made = Policy(MLP(3, 2, hidden=(4,)), observation_shape=(3,))
-        made.save(tmp_path / "policy.pt")
-        return tmp_path / "policy.pt"
-
-    def load(self, path):
-        from bgs_opt.adapters.policy import Policy
-
-        return Policy.load(path)
-
-    def rewritten(self, path, **changes):
-        import torch
-
-        saved = torch.load(path, weights_only=True)
-        note = json.loads(saved["bgs_opt"])
-        note["config"] |= changes.pop("config", {})
-        saved["bgs_opt"] = json.dumps(note | changes)
-        torch.save(saved, path)
-
-    @pytest.mark.parametrize(
-        "config",
-        [{"observation_size": 10**15}, {"outputs": 10**12}, {"hidden": [10**15]},
-         {"hidden": [4] * 100_000}, {"observation_size": -1}, {"more": 1}],
-    )  # fmt: skip
-    def test_a_network_that_is_larger_than_its_file_is_not_made(self, policy, config):
-        self.rewritten(policy, config=config)
-        with pytest.raises(CheckpointError, match="expected a policy of bgs_opt"):
-            self.load(policy)
-
-    @pytest.mark.parametrize(
-        "changes",
-        [{"observation_shape": [10**15]}, {"observation_shape": [7]}, {"recurrent": True},
-         {"genes": [10**9, 10**9]}, {"env": 3}, {"env": {"id": 3}}, {"normalize": 1},
-         {"observation_space": {"kind": "Box", "dtype": "V1000000000", "low": [0], "high": [1]}},
-         {"action_space": {"kind": "Discrete", "n": 7, "start": 0}}],
-    )  # fmt: skip
-    def test_a_description_that_does_not_fit_is_refused(self, policy, changes):
-        self.rewritten(policy, **changes)
-        with pytest.raises(CheckpointError, match="expected a policy of bgs_opt"):
-            self.load(policy)
-
-    def test_a_tensor_that_is_larger_than_its_storage_is_not_made(self, policy):
-        import torch
-
-        saved = torch.load(policy, weights_only=True)
-        saved["policy"] = {n: t[:1].expand(10**6, *t.shape[1:]) for n, t in
-                           saved["policy"].items()}  # fmt: skip
-        torch.save(saved, policy)
-        assert torch.load(policy, weights_only=True)["policy"]  # torch makes them
-        with pytest.raises(CheckpointError, match="in a storage of"):
-            self.load(policy)
-
-    def test_a_packed_entry_is_refused_before_it_is_unpacked(self, policy):
-        import torch
-
-        bomb = entries_of(policy) | {"archive/data/9": bytes(1 << 24)}
-        policy.write_bytes(fuzz.zipped(bomb.items(), zipfile.ZIP_DEFLATED))
-        assert policy.stat().st_size < 100_000
-        with pytest.raises(CheckpointError, match="claims"):
-            self.load(policy)
-        assert torch.__version__
-
-    @pytest.mark.parametrize("gun", ["os.system", "eval", "bytearray", "torch.zeros"])
-    def test_a_pickle_that_calls_something_is_refused_and_not_run(self, policy, gun, tmp_path):
-        import torch
-
-        marker = tmp_path / "ran"
-        call = {
-            "os.system": (os.system, f"touch {marker}"), "eval": (eval, "1"),
-            "bytearray": (bytearray, 10**13), "torch.zeros": (torch.zeros, 10**13),
-        }  # fmt: skip
-        entries = entries_of(policy)
-        name = next(n for n in entries if n.endswith("data.pkl"))
-        armed = {"bgs_opt": "{}", "policy": fuzz.Names(*call[gun])}
-        entries[name] = pickle.dumps(armed, protocol=2)
-        policy.write_bytes(fuzz.zipped(entries.items()))
-        with pytest.raises(CheckpointError, match="it names"):
-            self.load(policy)
-        assert not marker.exists()
