@@ -105,6 +105,9 @@ def restore(player: Player, genes: GeneRun | None, path: Path) -> tuple[BGS, Pro
     with damage(path, _WHAT, ArgumentValueError):
         if genes is not None:
             genes.restore(_as_arrays(saved["genes"]), str(path))
+            if progress.best_genes is not None:
+                _numbers("best_genes", progress.best_genes, *genes.pool.genes.shape)
+            integer("best_fittest", progress.best_fittest, 0, len(genes.pool) - 1)
         try:
             player.policy.load_state_dict(saved["policy"])
         except RuntimeError as error:
@@ -182,10 +185,8 @@ def _progress(saved: dict[str, Any], dim: int, player: Player) -> Progress:
         made.rows = [dict(zip(columns, row, strict=True)) for row in rows.tolist()]
     if "best_vector" in arrays:
         made.best_vector = _numbers("best_vector", arrays["best_vector"], dim)
-    genes = player.policy.genes
-    if "best_genes" in arrays and genes is not None:
-        made.best_genes = _numbers("best_genes", arrays["best_genes"], *genes.shape)
-        integer("best_fittest", made.best_fittest, 0, len(genes) - 1)
+    if "best_genes" in arrays:
+        made.best_genes = _numbers("best_genes", arrays["best_genes"], -1, -1)
     size = -1 if player.policy.normalizer is None else player.policy.normalizer.mean.numel()
     for name in ("moments", "best_moments"):
         if f"{name}.count" in arrays:

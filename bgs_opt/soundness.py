@@ -28,7 +28,7 @@ from bgs_opt.validation import describe, flag, integer, real
 
 __all__ = ["check"]
 
-_LARGEST = 1 << 62
+_LARGEST = 1 << 1000  # still a float
 _SCHEDULES = (ExponentialDecay, InverseDecay, LinearDecay)
 _NUMBERS: dict[type, Callable[[str, object], object]] = {
     bool: flag, int: lambda name, value: integer(name, value, -1, _LARGEST),
@@ -95,7 +95,7 @@ def _check_vector(name: str, vector: Any, config: Config) -> None:
 def _check_config(config: Config) -> None:
     dtypes = [np.dtype(kind).str for kind in (np.float32, np.float64)]
     _need(config.dtype in dtypes, "dtype", f"one of {dtypes}", config.dtype)
-    integer("dim", config.dim, 1, _LARGEST)
+    integer("dim", config.dim, 1, 1 << 62)
     integer("entropy", config.entropy, 0, (1 << 128) - 1)
     flag("maximize", config.maximize)
     _need(isinstance(config.start, str), "start", "a text", config.start)
@@ -105,7 +105,7 @@ def _check_config(config: Config) -> None:
     real("mean_weight", config.mean_weight, 0)
     real("learning_rate", config.learning_rate, 0, open_low=config.optimizer is not None)
     if config.budget is not None:
-        integer("budget", config.budget, 1, _LARGEST)
+        integer("budget", config.budget, 1)
     _check_objects(config)
     for name in ("low", "high", "scale"):
         if getattr(config, name) is not None:
@@ -183,7 +183,7 @@ def _check_history(state: Any) -> None:
     fits = fits and table.ndim == 2 and table.shape[1] == len(HISTORY)
     _need(fits, "history", f"rows of {len(HISTORY)} numbers", table)
     integer("history_rows", state.history_rows, 0, len(table))
-    integer("history_stride", state.history_stride, 1)
+    integer("history_stride", state.history_stride, 1, 1 << 62)
 
 
 def _check_optimizer(config: Config, state: Any) -> None:
@@ -228,7 +228,7 @@ def _check_automatic(config: Config, rule: Any) -> None:
     for name in ("spent", "generation", "checks", "count"):
         integer(name, getattr(rule, name), 0)
     for name in ("sigma", "sigma0", "floor", "ceiling", "top", "wide"):
-        real(name, getattr(rule, name), 0, open_low=True)
+        _need(getattr(rule, name) > 0, name, "a number > 0", getattr(rule, name))
 
 
 # ---- its generations

@@ -581,7 +581,7 @@ def outcome(loader, number, folder, *, traced=False):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with heard.within(folder):
+            with limited(), heard.within(folder):
                 loaded = load(path, number)
             peak = tracemalloc.get_traced_memory()[1] if traced else 0
             use(loaded)
@@ -633,10 +633,9 @@ def fuzzed(loader, numbers, folder, every=10):
             for number in range(2):
                 path.write_bytes(data)
                 use(load(path, number))
-    with limited():
-        for number in numbers:
-            found = outcome(loader, number, folder, traced=number % every == 0)
-            counts[found if found in ("loaded", "refused") else "fault"] += 1
-            if found not in ("loaded", "refused"):
-                faults.append((loader, number, found))
+    for number in numbers:
+        found = outcome(loader, number, folder, traced=number % every == 0)
+        counts[found if found in ("loaded", "refused") else "fault"] += 1
+        if found not in ("loaded", "refused"):
+            faults.append((loader, number, found))
     return counts, faults
