@@ -119,6 +119,7 @@ class Worker:
 
     def _launch(self) -> None:
         self.job: Any = None
+        self._thread: Any = None  # of an executor that was told to end
         self._ready = False
         self._started = time.monotonic()
         try:
@@ -243,7 +244,8 @@ class Worker:
 
     def leave(self) -> None:
         """Tell an idle process that it may end; :meth:`close` is still to come."""
-        if self.idle:
+        if self.idle and self._thread is None:
+            self._thread = getattr(self._executor, "_executor_manager_thread", None)
             self._executor.shutdown(wait=False)
 
     def close(self) -> None:
@@ -253,5 +255,7 @@ class Worker:
             self._process.join(LEAVE_SECONDS)
         self._kill()
         self._executor.shutdown(wait=True, cancel_futures=True)
+        if self._thread is not None:  # it closes the pipes; who said wait=False has to join it
+            self._thread.join(LEAVE_SECONDS)
         self._process.join(LEAVE_SECONDS)
         self.future = None

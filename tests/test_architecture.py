@@ -95,7 +95,7 @@ ADAPTERS = {
     "policy_file": {"torch"},
     "policy_genes": set(),
     "policy_keeping": {"torch"},
-    "policy_module": {"gymnasium", "torch"},
+    "policy_module": {"gymnasium", "safetensors", "torch"},
     "policy_networks": {"torch"},
     "policy_normalizer": {"torch"},
     "policy_pictures": {"PIL", "matplotlib"},

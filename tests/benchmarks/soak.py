@@ -55,7 +55,8 @@ class Watch:
 
     def __init__(self, minutes):
         self.begun, self.seconds = time.monotonic(), 60 * minutes
-        self.at, self.kib, self.others = [], [], {}
+        self.samples = np.full((int(self.seconds) + 100, 2), np.nan)  # a list would grow
+        self.number, self.others = 0, {}
 
     @property
     def left(self):
@@ -64,9 +65,9 @@ class Watch:
     def look(self):
         """Take the resident set, where a second has gone by."""
         now = time.monotonic() - self.begun
-        if not self.at or now - self.at[-1] >= 1:
-            self.at.append(now)
-            self.kib.append(resident("VmRSS") / 1024)
+        if not self.number or now - self.samples[self.number - 1, 0] >= 1:
+            self.samples[self.number] = now, resident("VmRSS") / 1024
+            self.number += 1
 
     def count(self):
         """Note what is open after the warm-up, and the most of it since."""
@@ -82,7 +83,8 @@ class Watch:
             self.others[name] = first, max(most, number)
 
     def result(self):
-        return {"at": self.at, "kib": self.kib, "others": self.others}
+        at, kib = self.samples[: self.number].T.tolist()
+        return {"at": at, "kib": kib, "others": self.others}
 
 
 def slope(at, kib, seconds):
