@@ -13,13 +13,20 @@ are those of EvoTorch's own Gaussian searchers.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
+
+from bgs_opt.extras import needs
+
+with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
+    import torch
 
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.options import selection_of
 from bgs_opt.validation import choice, flag, integer, real
 
+from .evotorch_actors import seedable
 from .evotorch_distribution import BGSGaussian
 from .evotorch_functional import BGSState, bgs, bgs_ask, bgs_tell
 from .evotorch_search import Problem, Search, bounds_of, reflect
@@ -158,6 +165,9 @@ stdev_max, stdev_max_change, obj_index
             "mean_weight": selection_of(selection),
             "adapts_sigma": bool(stdev_learning_rate),
         }
+        _checked(center_init=center_init, center_learning_rate=center_learning_rate)
+        _checked(stdev_learning_rate=stdev_learning_rate)
+        _checked(above=0.0, stdev_init=stdev_init, radius_init=radius_init)
         self._acceptance = None if acceptance is None else real("acceptance", acceptance, 0)
         self._with_center = flag("center_eval", center_eval) or acceptance is not None
         self._repeats = integer("repeats", repeats, 1)
@@ -189,6 +199,9 @@ stdev_max, stdev_max_change, obj_index
             if self._box is None:
                 raise ArgumentValueError("bounds: expected None, since the problem has none")
             self._distribution.mu = reflect(self._distribution.mu, *self._box)
+        for name in ("mu", "sigma"):  # what the caller gave stays the caller's
+            setattr(self._distribution, name, getattr(self._distribution, name).clone())
+        seedable(self.problem)
         self._begin(sampler)
         self._add_getters(distributed)
 
@@ -202,6 +215,22 @@ stdev_max, stdev_max_change, obj_index
         if self._with_center:
             getters["center_eval"] = self._get_center_eval
         self.add_status_getters(getters)
+
+
+def _checked(above: float = -math.inf, **given: Any) -> None:
+    """Refuse numbers, vectors and tensors that are not finite or not above a limit.
+
+    What is no number at all is left to EvoTorch.
+    """
+    for name, value in given.items():
+        try:
+            numbers = torch.as_tensor(1.0 if value is None else value)
+            right = bool((torch.isfinite(numbers) & (numbers > above)).all())
+        except (TypeError, ValueError, RuntimeError):
+            continue
+        if not right:
+            limit = "" if above == -math.inf else f" above {above:g}"
+            raise ArgumentValueError(f"{name}: expected finite numbers{limit}; got {value!r}")
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ __all__ = [
     "evaluate",
     "gather",
     "sample_and_evaluate",
+    "seedable",
     "shares",
     "summed_by_actors",
 ]
@@ -116,6 +117,15 @@ def _evaluate(problem: Problem, batch: SolutionBatch) -> None:
         if torch.isfinite(batch.access_evals()[:, : len(problem.senses)]).any():
             raise
         problem._after_eval_status = dict(problem.after_eval_hook.accumulate_dict(batch))
+
+
+def seedable(problem: Problem) -> None:
+    """Let actors of a problem with a seed of its own start.
+
+    They call ``problem.seed``, which EvoTorch 0.6.1 does not have: it is ``manual_seed``.
+    """
+    if problem.has_own_generator and not hasattr(problem, "seed"):
+        problem.seed = problem.manual_seed
 
 
 def _revive(problem: Problem, error: Exception) -> None:

@@ -24,6 +24,7 @@ with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
 from bgs_opt.protocols import Array
 from bgs_opt.selection import acceptance, direction_weights, finite_rewards, spread
 
+from .evotorch_fitness import tied
 from .evotorch_sampling import Rows, sampler_of
 
 __all__ = [
@@ -90,10 +91,8 @@ def pair_weights(
         accepted = accepted if usable is None else accepted & usable
     count = plus.shape[0]
     if ranking_method not in (None, "raw"):
-        both = rank(
-            torch.as_tensor(xp.concat([plus, minus])), ranking_method, higher_is_better=True
-        )
-        both = xp.asarray(both)
+        both = torch.as_tensor(xp.concat([plus, minus]))
+        both = xp.asarray(tied(rank(both, ranking_method, higher_is_better=True), both))
         plus, minus = both[:count], both[count:]
     weights = direction_weights(
         plus, minus, top_k=top_k, mean_weight=mean_weight, accepted=accepted

@@ -22,6 +22,7 @@ from bgs_opt.bounds import reflect
 
 from .evotorch_actors import Evaluated, Sample, evaluate, sample_and_evaluate, summed_by_actors
 from .evotorch_distribution import BGSGaussian, fitness_array, pair_weights, root_mean_square
+from .evotorch_fitness import warned_of
 from .evotorch_sampling import Box, Rows, sampler_of
 
 __all__ = ["Population", "Problem", "Search", "bounds_of", "reflect"]
@@ -69,6 +70,7 @@ class Search(GaussianSearchAlgorithm):
         self._found: Evaluated | None = None  # by actors
         self._center_fitness = math.nan
         self._best: Population | None = None
+        self._warned = False  # of fitnesses that are not finite
 
     @property
     def population(self) -> Any:
@@ -94,6 +96,7 @@ class Search(GaussianSearchAlgorithm):
         if self._with_center:
             self._center_fitness = float(self._fitnesses()[-1])
         self._complete = True
+        self._warned = self._warned or warned_of(self._fitnesses())
 
     def _empty(self, *, with_center: bool = True) -> Population:
         rows = self._popsize + (self._with_center and with_center)
@@ -167,6 +170,7 @@ class Search(GaussianSearchAlgorithm):
         if found.center is not None:
             self._center_fitness = float(found.center)
         self._mean_eval = float(found.evals.mean())
+        self._warned = self._warned or warned_of(found.evals)
         self._update_distribution(gradients)
         self._generation += 1
 

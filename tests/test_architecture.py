@@ -75,9 +75,10 @@ THIRD_PARTY = {"minimization": {"scipy", "tqdm"}, "plots": {"matplotlib"}}
 IN_FUNCTIONS_ONLY = {"matplotlib"}
 ADAPTERS = {
     "__init__": set(),
-    "evotorch": set(),
+    "evotorch": {"torch"},
     "evotorch_actors": {"evotorch", "ray", "torch"},
     "evotorch_distribution": {"evotorch", "torch"},
+    "evotorch_fitness": {"torch"},
     "evotorch_functional": {"evotorch", "torch"},
     "evotorch_gym": {"evotorch", "gymnasium", "torch"},
     "evotorch_hadamard": {"torch"},

@@ -22,12 +22,15 @@ from evotorch.algorithms.restarter.modify_restart import IPOP
 from evotorch.algorithms.restarter.restart import Restart
 from evotorch.logging import PandasLogger, PicklingLogger, StdOutLogger
 from evotorch.neuroevolution import GymNE, NEProblem, SupervisedNE, VecGymNE
+from evotorch.tools.ranking import rank
 from scipy.linalg import hadamard
 
 from bgs_opt.adapters.evotorch import BGS, BGSGaussian, PairedGymNE
 from bgs_opt.adapters.evotorch_actors import Sample
 from bgs_opt.adapters.evotorch_distribution import pair_weights
+from bgs_opt.adapters.evotorch_fitness import tied
 from bgs_opt.adapters.evotorch_sampling import SAMPLERS, Rows, sampler_of
+from bgs_opt.errors import NonFiniteValueWarning
 from bgs_opt.selection import direction_weights
 from bgs_opt.walsh import hadamard_transform
 
@@ -521,7 +524,9 @@ def test_bad_fitnesses_never_become_parameters_and_never_rank_best(sense, bad):
     """About half of the first population fails."""
     problem = sphere(sense, function=lambda x: torch.where(x[:, 0] > 0.3, bad, squares(x)))
     search = made(problem, center_init=torch.full((10,), 0.3), stdev_init=0.2)
-    search.run(60)
+    with pytest.warns(NonFiniteValueWarning, match=r"\d+ of 20 fitnesses are NaN or inf") as said:
+        search.run(60)
+    assert len(said) == 1
     center = search.status["center"]
     assert torch.isfinite(center).all()
     assert float(squares(center)) < 0.4
@@ -531,6 +536,7 @@ def test_bad_fitnesses_never_become_parameters_and_never_rank_best(sense, bad):
 
 @pytest.mark.parametrize("value", [math.nan, 3.0, math.inf])
 @pytest.mark.parametrize("optimizer", [None, "clipup", "adam"])
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.NonFiniteValueWarning")
 def test_without_any_difference_no_step_is_taken(value, optimizer):
     problem = sphere(function=lambda x: torch.full((len(x),), value))
     search = made(problem, optimizer=optimizer)
@@ -538,6 +544,56 @@ def test_without_any_difference_no_step_is_taken(value, optimizer):
     assert torch.equal(
         search.status["center"], made(sphere(), optimizer=optimizer)._distribution.mu
     )
+
+
+RANKINGS = ["centered", "linear", "nes", "normalized", "raw"]
+
+
+@pytest.mark.parametrize("method", RANKINGS)
+@pytest.mark.parametrize("stdev_learning_rate", [0.0, 0.1])
+def test_equal_fitnesses_are_equal_under_every_ranking(method, stdev_learning_rate):
+    """EvoTorch ranks them by their places, and its "normalized" divides 0 by 0."""
+    problem = sphere(function=lambda x: torch.full((len(x),), 3.0))
+    search = made(problem, ranking_method=method, stdev_learning_rate=stdev_learning_rate)
+    before = search._distribution.mu.clone()
+    search.run(5)
+    assert torch.equal(search.status["center"], before)
+    assert torch.equal(search.status["stdev"], torch.full((10,), 0.1))
+
+
+@pytest.mark.parametrize("method", RANKINGS)
+def test_tied_fitnesses_share_the_mean_of_their_utilities_and_others_keep_theirs(method):
+    alone = torch.tensor([3.0, -1.0, 2.0, 7.0])
+    due = rank(alone, method, higher_is_better=True)
+    assert torch.equal(tied(due, alone), due)
+    shared = torch.tensor([3.0, -1.0, 3.0, 7.0])
+    theirs = rank(shared, method, higher_is_better=True)
+    found = tied(theirs, shared)
+    assert found[0] == found[2] == pytest.approx(float((theirs[0] + theirs[2]) / 2))
+    assert torch.equal(found[[1, 3]], theirs[[1, 3]])
+
+
+def test_a_center_that_is_given_stays_the_callers():
+    given = torch.full((10,), 0.5)
+    search = made(center_init=given, stdev_init=(stdev := torch.full((10,), 0.2)))
+    given.fill_(1e6)
+    stdev.fill_(1e6)
+    search.run(2)
+    assert float(search.status["center"].abs().max()) < 5
+    assert float(search.status["stdev"].max()) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("options", [
+    {"stdev_init": 0.0}, {"stdev_init": -1.0}, {"stdev_init": math.nan},
+    {"stdev_init": math.inf}, {"stdev_init": torch.tensor([0.1] * 9 + [math.nan])},
+    {"stdev_init": None, "radius_init": 0.0}, {"center_init": torch.full((10,), math.nan)},
+    {"center_init": np.full(10, math.inf)}, {"center_learning_rate": math.nan},
+    {"stdev_learning_rate": math.inf},
+], ids=str)  # fmt: skip
+def test_numbers_that_cannot_be_used_are_refused_at_once_by_name(options):
+    name = next(name for name, value in options.items() if value is not None)
+    with pytest.raises(ValueError, match=f"{name}: expected finite numbers"):
+        made(**options)
 
 
 def test_no_accepted_direction_is_no_step():

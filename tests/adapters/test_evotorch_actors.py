@@ -219,6 +219,19 @@ def test_policies_are_trained_with_counts_and_the_same_episodes_for_any_number_o
     assert same(*found)
 
 
+@pytest.mark.parametrize("distributed", [True, False])
+def test_a_problem_with_a_seed_of_its_own_has_actors(made, distributed):
+    """Those of EvoTorch call problem.seed, which it does not have."""
+    found = []
+    for actors in (2, 3, 0):
+        problem = Sphere(actors, seed=5)
+        torch.manual_seed(actors)
+        found.append(trajectory(made(problem=problem, distributed=distributed, seed=actors)))
+    assert same(*found[:2])
+    if not distributed:
+        assert same(found[0], found[2])
+
+
 def test_interactions_make_every_share_grow(made):
     torch.manual_seed(1)
     problem = PairedGymNE("CartPole-v1", "Linear(obs_length, act_length)", num_actors=2)
