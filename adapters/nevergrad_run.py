@@ -7,6 +7,8 @@ a typical distance. ``bgs_opt.adapters.nevergrad`` holds the options and the nam
 from __future__ import annotations
 
 import math
+import os
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +23,7 @@ with needs("bgs_opt.adapters.nevergrad", extra="nevergrad"):
     from nevergrad.optimization import base
 
 from bgs_opt import BGS, Candidates, Options
+from bgs_opt.atomic import replaced
 from bgs_opt.candidates import SLOT_BITS
 from bgs_opt.errors import BGSWarning, StaleCandidateError
 
@@ -87,6 +90,11 @@ class BGSRun(base.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": None}  # they are made again
+
+    def dump(self, filepath: str | os.PathLike[str]) -> None:
+        """Pickle the optimizer into a file, which is replaced as a whole."""
+        with replaced(filepath) as file:
+            pickle.dump(self, file)
 
     def _internal_ask_candidate(self) -> Any:
         run = self._started()

@@ -316,6 +316,18 @@ def test_a_loaded_optimizer_goes_on_with_the_same_bits(family, count, tmp_path):
     assert repr(optimizer) == repr(loaded)
 
 
+def test_a_dump_that_fails_leaves_the_file_as_it_was(tmp_path):
+    optimizer = seeded(BGS(3, 80), 2)
+    steps(optimizer, sphere, 9)
+    path = tmp_path / "optimizer.pkl"
+    optimizer.dump(path)
+    optimizer.register_callback("tell", lambda *_: None)  # which does not pickle
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        optimizer.dump(path)
+    assert BGS.load(path).num_tell == 9
+    assert [file.name for file in tmp_path.iterdir()] == ["optimizer.pkl"]
+
+
 # ---- points that were not asked for
 
 
