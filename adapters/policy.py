@@ -245,6 +245,9 @@ def train(
         with Team(player, workers, ranks, timeout=timeout, interrupts=interrupts,
                   retries=integer("retries", retries, 0)) as team:  # fmt: skip
             if kept is None:
+                # its arguments are refused before an episode is played
+                likely = sigma or options.min_sigma or options.max_sigma or 1.0
+                optimizer_of(player, pool, likely, num_directions, entropy, options, bgs_options)
                 known = None if pool is None else pool.pool.genes
                 state, found = warm_up(team, entropy, sigma, known, options.scale)
             else:

@@ -578,3 +578,15 @@ def test_a_vectorised_environment_gives_what_separate_ones_give():
 def test_bad_arguments_are_named(given, message):
     with pytest.raises((ArgumentValueError, ArgumentTypeError), match=message):
         short(**given)
+
+
+class Unplayable(Target):
+    def step(self, action):
+        raise AssertionError("an episode was played")
+
+
+@pytest.mark.parametrize("name", ["num_directions", "top_k", "learning_rate", "sampler"])
+def test_arguments_of_the_core_are_refused_before_an_episode_is_played(name):
+    """Where sigma is not given, random actions are played first."""
+    with pytest.raises((ArgumentValueError, ArgumentTypeError), match=f"{name}: expected"):
+        short(Unplayable, **{name: -4})
