@@ -146,7 +146,7 @@ class Ledger:
             at = int(np.flatnonzero(clash)[0])
             raise DuplicateTellError(
                 f"candidates: id {int(slots[at]) + (generation.number << SLOT_BITS)} has the "
-                f"value {known[inverse[at]]!r} already; got {values[at]!r}"
+                f"value {float(known[inverse[at]])!r} already; got {float(values[at])!r}"
             )
         fresh = status == ASKED
         lost = status == DISCARDED
