@@ -22,6 +22,7 @@ MISSING = {  # by module: the message, and the packages that it cannot do withou
     "evotorch": (EVOTORCH, ("torch", "evotorch")),
     "evotorch_actors": (EVOTORCH, ("torch", "evotorch", "ray")),
     "evotorch_distribution": (EVOTORCH, ("torch", "evotorch")),
+    "evotorch_fitness": (EVOTORCH, ("torch",)),
     "evotorch_functional": (EVOTORCH, ("torch", "evotorch")),
     "evotorch_gym": (GYM, ("torch", "evotorch", "gymnasium")),
     "evotorch_hadamard": (EVOTORCH, ("torch",)),
