@@ -158,10 +158,9 @@ stdev_max, stdev_max_change, obj_index
         if distributed:  # as EvoTorch, which wants an even number only in this process
             popsize += popsize % 2
         directions = popsize // 2
+        top_k = -(-directions // 2) if top_k is None else integer("top_k", top_k, 1, directions)
         self.DISTRIBUTION_PARAMS = {
-            "top_k": -(-directions // 2)
-            if top_k is None
-            else integer("top_k", top_k, 1, directions),
+            "top_k": top_k,
             "mean_weight": selection_of(selection),
             "adapts_sigma": bool(stdev_learning_rate),
         }
@@ -199,11 +198,15 @@ stdev_max, stdev_max_change, obj_index
             if self._box is None:
                 raise ArgumentValueError("bounds: expected None, since the problem has none")
             self._distribution.mu = reflect(self._distribution.mu, *self._box)
-        for name in ("mu", "sigma"):  # what the caller gave stays the caller's
-            setattr(self._distribution, name, getattr(self._distribution, name).clone())
+        self._take_copies()
         seedable(self.problem)
         self._begin(sampler)
         self._add_getters(distributed)
+
+    def _take_copies(self) -> None:
+        """What the caller gave stays the caller's."""
+        for name in ("mu", "sigma"):
+            setattr(self._distribution, name, getattr(self._distribution, name).clone())
 
     def _add_getters(self, distributed: bool) -> None:
         getters: dict[str, Any] = {}
