@@ -30,7 +30,7 @@ import bgs_opt
 from tests.test_architecture import LEVEL
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("README.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("docs/*.md")])
 LANGUAGES = {"python", "sh", "bash", "console", "text", "toml", "yaml"}
 SECONDS = 150
 HEAVY = {"torch": "torch", "evotorch": "evotorch", "gymnasium": "gymnasium",

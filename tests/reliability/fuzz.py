@@ -10,6 +10,7 @@ file or imports a module is noted.
 """
 
 import contextlib
+import copy
 import functools
 import io
 import json
@@ -42,6 +43,13 @@ ODD = (
     {"!": "QR", "items": {}}, {"!": "LinearDecay", "items": {"generations": 3}},
     float("nan"), float("inf"), -float("inf"), "9" * 5000, [0] * 100, {"kind": "Box"}, *HUGE,
 )  # fmt: skip
+
+
+def odd(rng):
+    """One of them, as a copy: the next change may change it."""
+    return copy.deepcopy(rng.choice(ODD))
+
+
 SPARE = 400 << 20
 """Bytes of address space that a loader may take beyond what the process has."""
 
@@ -228,7 +236,7 @@ def load_state(path, number):
                 state[key].astype(object), np.zeros(0), None, state[key][::-1], "array",
             ])  # fmt: skip
         else:
-            state[key] = rng.choice(ODD)
+            state[key] = odd(rng)
         if rng.random() < 0.1:
             state[rng.choice(("more", 3))] = state.pop(key)
     return GenePool.from_state(state)
@@ -323,7 +331,7 @@ def edited(tree, rng):
             owner = owner[key]
         kind = rng.random()
         if kind < 0.6:
-            owner[path[-1]] = rng.choice(ODD)
+            owner[path[-1]] = odd(rng)
         elif kind < 0.7 and isinstance(owner[path[-1]], (int, float)):
             owner[path[-1]] = owner[path[-1]] * rng.choice((-1, 2, 1000, 10**12)) + rng.choice(
                 (0, 1)
@@ -334,7 +342,7 @@ def edited(tree, rng):
             for _ in range(rng.choice((2, 50, 250))):
                 owner[path[-1]] = [owner[path[-1]]]
         elif isinstance(owner, dict):
-            owner[rng.choice(("more", "!", "name", "items", "dim"))] = rng.choice(ODD)
+            owner[rng.choice(("more", "!", "name", "items", "dim"))] = odd(rng)
         else:
             owner.append(owner[0])
     return tree
@@ -518,7 +526,7 @@ def tensors(data, rng, others):
                     break
                 owner = owner[key]
             part = owner[key]
-            changes = [guns(rng), rng.choice(ODD), part]
+            changes = [guns(rng), odd(rng), part]
             if isinstance(part, torch.Tensor):
                 changes += [part.double(), part[None], part.new_zeros(7), part * float("nan"),
                             part.flatten()[:-1], part.to(torch.int8)]  # fmt: skip
@@ -572,7 +580,8 @@ def blame(error):
 def outcome(loader, number, folder, *, traced=False):
     """What came of a case, in one word; anything but "loaded" and "refused" is a fault."""
     load, use, _, suffix, _ = LOADERS[loader]
-    data = case(loader, number)
+    with limited():
+        data = case(loader, number)
     path = Path(folder, f"case{suffix}")
     path.write_bytes(data)
     heard = watch()
@@ -581,10 +590,11 @@ def outcome(loader, number, folder, *, traced=False):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with limited(), heard.within(folder):
-                loaded = load(path, number)
-            peak = tracemalloc.get_traced_memory()[1] if traced else 0
-            use(loaded)
+            with limited():
+                with heard.within(folder):
+                    loaded = load(path, number)
+                peak = tracemalloc.get_traced_memory()[1] if traced else 0
+                use(loaded)
         found = "loaded"
     except (CheckpointError, ArgumentValueError) as error:
         peak = tracemalloc.get_traced_memory()[1] if traced else 0
