@@ -39,8 +39,12 @@ class Nevergrad(AskTell):
         return self.family(variant)(array, budget=budget, num_workers=workers)
 
     def ask(self, run):
-        asked = [run.ask() for _ in range(SIZE)]
+        asked = [run.ask() for _ in range(self.generation(run))]
         return [(candidate, candidate.value) for candidate in asked]
+
+    def generation(self, run):
+        """Points of a generation."""
+        return SIZE
 
     def tell(self, run, handles, values):
         for handle, value in zip(handles, values, strict=True):
@@ -134,6 +138,10 @@ class InNevergrad(Nevergrad):
         if variant == "num_directions=4":
             return ParametrizedBGS(num_directions=4)
         return REGISTERED[variant or "BGS"]
+
+    def generation(self, run):
+        """With the evaluation of the center that a step of the paper's has here."""
+        return SIZE + ("num_directions=4" in repr(run._family))
 
     def bad(self):
         from bgs_opt.adapters.nevergrad import ParametrizedBGS
