@@ -634,7 +634,7 @@ def limited():
 def fuzzed(loader, numbers, folder, every=10):
     """Outcomes and the faults of cases; memory is traced in one of ``every``."""
     counts, faults = Counter(), []
-    b"".decode("cp437")  # a codec of zipfile's is imported on its first use
+    b"x".decode("cp437")  # a codec of zipfile's is imported on its first use
     load, use, good, suffix, _ = LOADERS[loader]
     for data in good():  # imports and caches first
         path = Path(folder, f"case{suffix}")
