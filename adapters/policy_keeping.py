@@ -30,6 +30,7 @@ from bgs_opt.start import same_run
 from bgs_opt.validation import integer, real
 
 from . import policy_file
+from .gymnasium_episodes import Episodes
 from .policy_genes import GeneRun
 from .policy_player import Player
 from .policy_training import COLUMNS, Progress, Training
@@ -38,7 +39,8 @@ from .torch_optimizer import TorchOptimizer
 __all__ = ["restore", "resume", "save"]
 
 _WHAT = "a checkpoint of train()"
-_KEYS = {"bgs_opt", "policy", "training", "arrays", "columns", "genes", "numbers", "optimizer"}
+_KEYS = {"bgs_opt", "policy", "training", "arrays", "columns", "genes", "numbers", "optimizer",
+         "finished"}  # fmt: skip
 
 
 def save(training: Training, path: Path) -> None:
@@ -48,6 +50,7 @@ def save(training: Training, path: Path) -> None:
     training.settle()
     policy = training.team.player.policy
     progress = dataclasses.asdict(training.progress)
+    finished = {str(start): block for start, block in progress.pop("finished").items()}
     columns = list(training.progress.rows[0]) if progress["rows"] else []
     progress["rows"] = [list(row.values()) for row in training.progress.rows]
     arrays = {name: torch.from_numpy(np.array(progress.pop(name)))
@@ -71,6 +74,7 @@ def save(training: Training, path: Path) -> None:
                 "genes": None if training.genes is None else _as_tensors(training.genes.state()),
                 "numbers": progress,
                 "optimizer": repr(training.opt._config.optimizer),
+                "finished": _as_tensors(finished),
             },
             file,
         )
@@ -167,6 +171,19 @@ def _numbers(name: str, array: Any, *shape: int) -> Any:
     return array
 
 
+def _episodes(name: str, kept: dict[str, Any], size: int) -> Episodes:
+    """A block that was played."""
+    count = len(_numbers(name, kept["returns"], -1))
+    lengths = kept["lengths"]
+    if lengths.dtype != np.int64 or lengths.shape != (count,) or (lengths < 0).any():
+        raise CheckpointError(f"{name}: expected {count} lengths >= 0")
+    moments = kept["moments"]
+    if moments is not None:
+        mean, squares = (_numbers(name, moments[key], size) for key in ("mean", "squares"))
+        moments = RunningMoments(integer(name, moments["count"], 0), mean, squares)
+    return Episodes(kept["returns"], _numbers(name, kept["shaped"], count), lengths, moments)
+
+
 def _progress(saved: dict[str, Any], dim: int, player: Player) -> Progress:
     """What was kept beside the optimizer, with the types and sizes that it has."""
     arrays = {name: value.numpy() for name, value in saved["arrays"].items()}
@@ -194,4 +211,6 @@ def _progress(saved: dict[str, Any], dim: int, player: Player) -> Progress:
                              for key in ("mean", "squares"))  # fmt: skip
             count = integer(f"{name}.count", arrays[f"{name}.count"].item(), 0)
             setattr(made, name, RunningMoments(count, mean, squares))
+    for start, kept in _as_arrays(saved["finished"]).items():
+        made.finished[int(start)] = _episodes(f"finished.{start}", kept, size)
     return made

@@ -102,24 +102,36 @@ class Team:
         self._evaluator.close()
         self.player.close()
 
-    def play(self, blocks: Sequence[Block]) -> list[Result]:
-        """What came of each block; the same in every rank."""
+    def play(
+        self, blocks: Sequence[Block], known: dict[int, Episodes] | None = None
+    ) -> list[Result]:
+        """What came of each block; the same in every rank.
+
+        Blocks in ``known`` are not played; those that were finished here join it, whether or not
+        another one raises.
+        """
         rank, count = self.ranks.rank, self.ranks.count
+        known = {} if known is None else known
+        every: dict[int, Result] = {**known}
+        done: dict[int, Result] = {}
+        todo = {n: b for n, b in enumerate(blocks) if n % count == rank and n not in known}
+        mine: Any = done
         try:
-            mine: Any = self._play_here({n: b for n, b in enumerate(blocks) if n % count == rank})
+            self._play_here(todo, done)
         except Exception as error:
             if count == 1:
                 raise
             mine = Raised.of(error)
-        every: dict[int, Result] = {}
+        finally:
+            known |= {n: result for n, result in done.items() if not isinstance(result, str)}
         for share in self.ranks.gathered(mine):
             if isinstance(share, Raised):
                 raise share.error()
             every.update(share)
         return [every[number] for number in range(len(blocks))]
 
-    def _play_here(self, blocks: dict[int, Block]) -> dict[int, Result]:
-        waiting, done = deque(blocks.items()), dict[int, Result]()
+    def _play_here(self, blocks: dict[int, Block], done: dict[int, Result]) -> None:
+        waiting = deque(blocks.items())
         while len(done) < len(blocks):
             jobs: list[Job] = []
             while waiting and len(jobs) < self._evaluator.free():
@@ -138,7 +150,6 @@ class Team:
                 break
             for outcome in outcomes:
                 done[outcome.id] = outcome.lost if outcome.value is None else outcome.value
-        return done
 
 
 def _check_pickles(player: Player) -> None:

@@ -69,6 +69,8 @@ class Progress:
     best_genes: FloatArray | None = None
     best_fittest: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)  # one a generation
+    finished: dict[int, Episodes] = field(default_factory=dict)
+    # of a generation that an error ended: blocks that were played, by their first candidate
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,18 @@ class Training:
         candidates = pending if len(pending) else self.opt.ask()
         genes = None if self.genes is None else self.genes.of_candidates(candidates)
         blocks = list(blocks_of(candidates, self.lanes, progress.moments, genes))
-        played = self.team.play(blocks)
+        starts = _starts(blocks)
+        known = {n: kept for n, start in enumerate(starts)
+                 if (kept := progress.finished.get(start)) is not None
+                 and len(kept.returns) == len(blocks[n].seeds)}  # fmt: skip
+        try:
+            played = self.team.play(blocks, known)
+        finally:
+            progress.finished = {starts[n]: result for n, result in known.items()}
+        progress.finished = {}
         values, returns = np.full((2, len(candidates)), np.nan)
         lost = np.zeros(len(candidates), bool)
-        for block, (result, start) in enumerate(zip(played, _starts(blocks), strict=True)):
+        for block, (result, start) in enumerate(zip(played, starts, strict=True)):
             where = slice(start, start + len(blocks[block].seeds))
             if isinstance(result, str):
                 lost[where] = True

@@ -22,7 +22,16 @@ from bgs_opt.errors import (
     CheckpointError,
     WorkerLostWarning,
 )
-from tests.adapters.policies import Deadly, Memory, Recurrent, Target, Unscaled, net, vector_of
+from tests.adapters.policies import (
+    Deadly,
+    Interrupted,
+    Memory,
+    Recurrent,
+    Target,
+    Unscaled,
+    net,
+    vector_of,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEW = Evaluation(every=2, episodes=3)
@@ -550,6 +559,27 @@ def test_a_vectorised_environment_gives_what_separate_ones_give():
         envs.close()
     finally:
         del gymnasium.registry["TestTarget-v0"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_played_before_an_error_is_not_played_again(workers, tmp_path, serial):
+    """A run of normalised observations, ended in its second generation by an environment."""
+    folder, file = tmp_path / "episodes", tmp_path / "run.pt"
+    folder.mkdir()
+    warm_up, one, rollout = 2, 16, Rollout(lanes=1)
+    due = short(Unscaled, rollout=rollout)
+    env = functools.partial(Interrupted, str(folder), warm_up + one + 5)
+    options = {"rollout": rollout, "workers": workers, "checkpoint": file}
+    with pytest.raises(OSError, match="the simulator is down"):
+        short(env, **options)
+    before = len(Interrupted(folder, 0).played())
+    assert before >= warm_up + one + 3
+    found = short(env, resume=True, **options)
+    np.testing.assert_array_equal(vector_of(due), vector_of(found))
+    played = len(Interrupted(folder, 0).played())
+    # what another worker was at when the error came is played again
+    assert played - (due.episodes + due.evaluation_episodes) < workers
+    assert found.episodes == due.episodes
 
 
 # ---- what cannot be
