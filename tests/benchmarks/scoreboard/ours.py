@@ -247,7 +247,7 @@ class Train(Whole):
     variants = ("", "clipup", "adam")
 
     def solve(self, f, generations, seed=1, variant="", start=START, path=None, **given):
-        from bgs_opt.adapters.policy import Evaluation, train
+        from bgs_opt.adapters.policy import Evaluation, Rollout, train
         from tests.benchmarks.scoreboard.episodes import Probe
 
         network = zeros()
@@ -256,7 +256,8 @@ class Train(Whole):
             options |= {"checkpoint": path, "resume": True, "checkpoint_seconds": 0.0}
         result = train(
             network, Probe(f), generations=generations, num_directions=4, seed=seed, sigma=0.1,
-            normalize=False, evaluation=Evaluation(every=0, episodes=1), **options, **given,
+            normalize=False, evaluation=Evaluation(every=0, episodes=1), rollout=Rollout(lanes=1),
+            **options, **given,
         )  # fmt: skip
         point = 1.0 + Probe.REACH * network.weight.detach().numpy().ravel()
         found = result.history["best_return"]
