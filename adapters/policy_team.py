@@ -19,7 +19,7 @@ with needs("bgs_opt.adapters.policy", extra="policy"):
     import torch.distributed as dist
 
 from bgs_opt.errors import ArgumentTypeError
-from bgs_opt.evaluation import Evaluator, Failure, Job, Stuck
+from bgs_opt.evaluation import LAST_SECONDS, Evaluator, Failure, Job, Stuck
 from bgs_opt.executors import evaluator_for
 from bgs_opt.interrupts import Interrupts
 from bgs_opt.raised import Raised
@@ -118,8 +118,9 @@ class Team:
         mine: Any = done
         try:
             self._play_here(todo, done)
-        except Exception as error:
-            if count == 1:
+        except BaseException as error:
+            done |= {o.id: o.value for o in self._evaluator.drain(LAST_SECONDS)}  # type: ignore[misc]
+            if count == 1 or not isinstance(error, Exception):
                 raise
             mine = Raised.of(error)
         finally:

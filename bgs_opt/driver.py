@@ -19,7 +19,7 @@ import numpy as np
 from bgs_opt.bgs import BGS
 from bgs_opt.candidates import SLOT_BITS, Candidates
 from bgs_opt.errors import BGSWarning, NonFiniteValueError, WorkerLostWarning
-from bgs_opt.evaluation import Evaluator, Failure, Job, Outcome, Stuck, noted
+from bgs_opt.evaluation import LAST_SECONDS, Evaluator, Failure, Job, Outcome, Stuck, noted
 from bgs_opt.interrupts import Interrupts
 from bgs_opt.ledger import Warner
 from bgs_opt.protocols import FloatArray
@@ -118,18 +118,19 @@ class Driver:
             error = caught
         if isinstance(error, KeyboardInterrupt):  # from a worker
             reason, error = "interrupted", None
-        error = self._keep(error)
+        planned = reason and MESSAGES[reason][1]
+        error = self._keep(error, 0.0 if planned else LAST_SECONDS)
         if error is None:
             return reason
         if not self.opt.num_evaluations:
             self.keeper.forget()
         raise error
 
-    def _keep(self, error: BaseException | None) -> BaseException | None:
-        """Tell what has finished, and save; return what is to be raised."""
+    def _keep(self, error: BaseException | None, seconds: float) -> BaseException | None:
+        """Tell what finishes within so many seconds, and save; return what is to be raised."""
         try:
             with contextlib.suppress(Exception):
-                self.buffer += self.evaluator.collect()
+                self.buffer += self.evaluator.drain(seconds)
             self._tell()
         except Exception as other:
             error = error or other

@@ -19,7 +19,13 @@ from bgs_opt.errors import ArgumentTypeError
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import describe
 
-__all__ = ["Evaluator", "Failure", "Job", "Local", "Objective", "Outcome", "Stuck", "noted"]
+__all__ = [
+    "LAST_SECONDS", "Evaluator", "Failure", "Job", "Local", "Objective", "Outcome", "Stuck",
+    "noted",
+]  # fmt: skip
+
+LAST_SECONDS = 0.5
+"""What evaluations under way have to finish when an error ends a run."""
 
 
 class Job(NamedTuple):
@@ -128,9 +134,16 @@ class Evaluator(Protocol):
         Raises
         ------
         Failure
-            When the objective raised; outcomes that are there too come with the next call.
+            When the objective raised; outcomes that are there too come with :meth:`drain`.
         Stuck
             When nothing goes on and nothing will.
+        """
+        ...
+
+    def drain(self, seconds: float) -> list[Outcome]:
+        """Values that are there or come within ``seconds``; jobs that have not begun never will.
+
+        Errors and evaluations that were given up are left out.
         """
         ...
 
@@ -181,6 +194,10 @@ class Local:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
+        return self.drain(0.0)
+
+    def drain(self, seconds: float) -> list[Outcome]:
+        """Values that are there: nothing goes on by itself."""
         done, self.done = self.done, []
         return done
 

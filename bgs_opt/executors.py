@@ -172,6 +172,14 @@ class _Pooled:
         if waiting and blocked and now - self.heard >= timeout:
             raise Stuck
 
+    def drain(self, seconds: float) -> list[Outcome]:
+        begun = {future: task for future, task in self.running.items() if not future.cancel()}
+        finished = concurrent.futures.wait(begun, seconds).done
+        self.running = {future: begun[future] for future in begun.keys() - finished}
+        fine = [future for future in finished if _error_of(future) is None]
+        done, self.done = self.done + [Outcome(begun[f].job.id, f.result()) for f in fine], []
+        return done
+
     def close(self) -> None:
         for future in self.running:
             future.cancel()
@@ -256,6 +264,18 @@ class _Processes:
             self.done.append(Outcome(job.id, None, reason))
         else:
             self.waiting.append(job)
+
+    def drain(self, seconds: float) -> list[Outcome]:
+        self.waiting.clear()
+        busy = [(w, w.future) for w in self.workers if w.future is not None and w.job is not None]
+        concurrent.futures.wait([future for _, future in busy], seconds)
+        for worker, future in busy:
+            if future.done() and future.exception() is None and (report := worker.finish()):
+                job, value = report
+                if not isinstance(value, (Raised, Died)):
+                    self.done.append(Outcome(job.id, value))
+        done, self.done = self.done, []
+        return done
 
     def close(self) -> None:
         for worker in self.workers:

@@ -103,6 +103,24 @@ def raise_local_class() -> None:
     raise LocalError("local")
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The first of two evaluations raises when the other one has begun, which takes ``seconds``."""
+
+    folder: Path
+    seconds: float
+
+    def __call__(self, x: np.ndarray) -> float:
+        with contextlib.suppress(FileExistsError):
+            (self.folder / "first").touch(exist_ok=False)
+            while not (self.folder / "second").exists():
+                time.sleep(0.01)
+            raise PlainError("broken")
+        (self.folder / "second").touch()
+        time.sleep(self.seconds)
+        return sphere(x)
+
+
 # ---- an objective that breaks at some points
 
 

@@ -33,6 +33,7 @@ from tests.helpers import ROOT
 from tests.objectives import (
     FOREVER,
     RUN,
+    Beside,
     Faulty,
     PlainError,
     TwoArgumentsError,
@@ -303,6 +304,21 @@ def test_values_that_finished_beside_an_error_are_kept(
     with watched(), pytest.raises(PlainError):
         minimize(faulty(tmp_path, "raise", 0), **RUN, **how, checkpoint=path)
     assert BGS.load(path).num_evaluations == finished
+
+
+@pytest.mark.parametrize("threads", [False, True])
+@pytest.mark.parametrize(("seconds", "kept"), [(0.2, 1), (FOREVER, 0)])
+def test_what_is_under_way_beside_an_error_has_a_moment_to_finish(
+    threads, seconds, kept, tmp_path, watched
+):
+    path = tmp_path / "run.npz"
+    if threads and not kept:
+        seconds = 2.0  # a thread cannot be ended
+    objective = Beside(tmp_path, seconds)
+    with ThreadPoolExecutor(2) as pool, watched(), pytest.raises(PlainError):
+        minimize(objective, **{**RUN, "budget": 2}, workers=pool if threads else 2,
+                 checkpoint=path)  # fmt: skip
+    assert (BGS.load(path).num_evaluations if path.exists() else 0) == kept
 
 
 # ---- the process of an evaluation dies or hangs
@@ -820,7 +836,10 @@ def test_ctrl_c_ends_a_program_that_resumes_to_the_same_bits(mode, position, tmp
     status, success, nfev = json.loads(out)
     assert (status, success) == (7, False)
     generation = POSITIONS[position] // 8  # two workers go on to its end
-    assert nfev < 8 * (generation + 1) if mode == "processes" else nfev == POSITIONS[position]
+    if mode == "processes":
+        assert nfev < 8 * (generation + 1)
+    else:  # the straggler may come in the moment that it has
+        assert nfev - POSITIONS[position] in {0, mode == "threads"}
     assert err == ""  # no worker complains
     assert_same_run(minimize(sphere, **RUN, checkpoint=tmp_path / "run.npz", resume=True))
 

@@ -33,7 +33,9 @@ class Lies(Core):
     """It takes what is no number for the best of all values, and what is told twice."""
 
     def tell(self, run, handles, values):
-        numbers = [-1e3 if not isinstance(v, float) or np.isnan(v) else v for v in values]
+        known = [v for v in values if isinstance(v, float) and not np.isnan(v)]
+        lie = min(known, default=0.0) - 1.0
+        numbers = [v if isinstance(v, float) and not np.isnan(v) else lie for v in values]
         told = {handle: value for handle, value in zip(handles, numbers, strict=False)
                 if handle in run.pending.ids.tolist()}  # fmt: skip
         run.tell(list(told), list(told.values()))
