@@ -105,7 +105,7 @@ def raise_local_class() -> None:
 
 @dataclass(frozen=True)
 class Beside:
-    """The first of two evaluations raises when the other one has begun, which takes ``seconds``."""
+    """The first of two evaluations raises when the other has begun; that takes ``seconds``."""
 
     folder: Path
     seconds: float
