@@ -18,6 +18,8 @@ compared with those after the warm-up.
 """
 
 import argparse
+import contextlib
+import ctypes
 import json
 import math
 import os
@@ -50,6 +52,12 @@ NEGLIGIBLE = 64.0
 # ---- memory, and what else may leak
 
 
+def trim():
+    """Give back to the system what the C library's heap holds free, where that can be done."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Watch:
     """The resident set of this process, every second, and other things that may leak."""
 
@@ -66,6 +74,7 @@ class Watch:
         """Take the resident set, where a second has gone by."""
         now = time.monotonic() - self.begun
         if not self.number or now - self.samples[self.number - 1, 0] >= 1:
+            trim()
             self.samples[self.number] = now, resident("VmRSS") / 1024
             self.number += 1
 
