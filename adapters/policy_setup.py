@@ -35,6 +35,7 @@ from .torch import Names
 from .torch_optimizer import TorchOptimizer
 
 __all__ = [
+    "DEFAULTS",
     "gains_of",
     "genes_of",
     "logger_of",
@@ -44,6 +45,8 @@ __all__ = [
     "warm_up",
 ]
 
+DEFAULTS = {"optimizer": "sgd", "selection": "max"}
+"""What the core is given where the caller says nothing."""
 OUTPUT_CHANGE = {"plain": 1.0, "normalized": 0.7}
 """Standard deviation over observations of what sigma, where it is found, adds to outputs; -1 .. 1
 is the range of a Box. Normalised observations grow as a policy leaves what it knew."""
@@ -171,9 +174,7 @@ def optimizer_of(
     """The core, set up for policies."""
     # one of several environments is drawn by the seed: then not the same one for a generation
     seeds = "pair" if isinstance(player.env, (list, tuple)) else "generation"
-    made = {
-        "optimizer": "sgd", "selection": "max", **given, "options": options.resolved(seeds)
-    }  # fmt: skip
+    made = {**DEFAULTS, **given, "options": options.resolved(seeds)}
     if genes is not None:
         count = genes.options.count
         made["options"] = dataclasses.replace(

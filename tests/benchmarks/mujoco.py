@@ -4,7 +4,7 @@
         [--json FILE] [--check]
 
 "train()": our default, one for all tasks, which finds sigma itself. "difference" and "max": the
-same with that selection. "ARS V2-t": the settings that rl-baselines3-zoo publishes for each task
+same with that selection; the one that train() has by itself is not run again. "ARS V2-t": the settings that rl-baselines3-zoo publishes for each task
 (Mania et al. 2018, arXiv 1803.07055), run by our core. "PGPE": EvoTorch's, with ClipUp and the
 settings its authors publish for MuJoCo, but populations of 16, since 100 would leave a few
 updates. Every 64 episodes the center plays 5 episodes of their own, which do not count. A run
@@ -121,9 +121,13 @@ def main(argv=None):
     """Run the benchmark."""
     options = _runs.parser(__doc__, SEEDS).parse_args(argv)
     seeds = _runs.seeds(options, SEEDS)
+    from bgs_opt.adapters.policy_setup import DEFAULTS
+
     methods = (*OURS, *PEERS)
-    tasks = [(m, t, seed) for seed in seeds for t in TASKS for m in methods]
+    same = DEFAULTS["selection"]  # its runs are those of train()
+    tasks = [(m, t, seed) for seed in seeds for t in TASKS for m in methods if m != same]
     found = _runs.answers(solve, tasks, options.jobs, options.cache, set(OURS))
+    found |= {(same, *task[1:]): curve for task, curve in found.items() if task[0] == "train()"}
     rows, checks = [], []
     for task, (episodes, steps, threshold) in TASKS.items():
         medians = {}
