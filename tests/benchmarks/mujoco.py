@@ -4,12 +4,12 @@
         [--json FILE] [--check]
 
 "train()": our default, one for all tasks, which finds sigma itself. "difference" and "max": the
-same with that selection; the one that train() has by itself is not run again. "ARS V2-t": the settings that rl-baselines3-zoo publishes for each task
-(Mania et al. 2018, arXiv 1803.07055), run by our core. "PGPE": EvoTorch's, with ClipUp and the
-settings its authors publish for MuJoCo, but populations of 16, since 100 would leave a few
-updates. Every 64 episodes the center plays 5 episodes of their own, which do not count. A run
-that does not reach a threshold needs infinitely many episodes; beside each count, "to" is the
-first evaluation that reaches it.
+same with that selection; the one that train() has by itself is not run again. "ARS V2-t": the
+settings that rl-baselines3-zoo publishes for each task (Mania et al. 2018, arXiv 1803.07055), run
+by our core. "PGPE": EvoTorch's, with ClipUp and the settings its authors publish for MuJoCo, but
+populations of 16, since 100 would leave a few updates. Every 64 episodes the center plays 5
+episodes of their own, which do not count. A run that does not reach a threshold needs infinitely
+many episodes; beside each count, "to" is the first evaluation that reaches it.
 """
 
 import sys
