@@ -78,6 +78,8 @@ bench: $(VENV)/.bench
 	$(PY) -m tests.benchmarks.nevergrad_overhead --check
 	$(PY) -m tests.benchmarks.evotorch --check
 	$(PY) -m tests.benchmarks.policy --check
+	$(PY) -m tests.benchmarks.genes --check
+	$(PY) -m tests.benchmarks.scoreboard --check
 
 hashes: $(VENV)/.made
 	$(PIP) install --quiet uv
