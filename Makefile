@@ -21,6 +21,7 @@ PYTEST_ARGS ?=
 WITH_TORCH := tests/adapters/test_evotorch*.py tests/adapters/test_torch*.py tests/adapters/test_gymnasium.py \
     tests/adapters/test_policy*.py tests/adapters/test_upstream.py tests/test_docs.py tests/test_doctests.py \
     tests/test_selection.py tests/test_extras.py tests/reliability/test_faults.py
+NO_TORCH := $(patsubst %,--deselect='tests/test_docs.py::test_the_code_of_a_page_runs[%]',usage nevergrad)
 ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 
 BIN := $(VENV)/bin
@@ -54,11 +55,11 @@ coverage: $(VENV)/.torch
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-slow: $(VENV)/.test
+test-slow: $(VENV)/.torch
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow -n $(WORKERS) $(PYTEST_ARGS)
 
 test-torch: $(VENV)/.torch
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(WITH_TORCH) $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 $(WITH_TORCH) $(NO_TORCH) $(PYTEST_ARGS)
 
 test-hosts: $(VENV)/.hosts
 	$(ONE_THREAD) $(BIN)/python -m pytest -m hosts $(PYTEST_ARGS)

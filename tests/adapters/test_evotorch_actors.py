@@ -104,6 +104,10 @@ def test_the_number_of_actors_and_pieces_changes_no_bit(made):
     assert not same(one, trajectory(made(2, seed=2)))
 
 
+BOTH = [True, pytest.param(False, marks=pytest.mark.slow)]
+"""With and without ``distributed``, where the second shows what other tests show for it too."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["gaussian", "hadamard", "orthogonal", "rademacher"])
 @pytest.mark.parametrize("options", [{}, {"repeats": 2}, {"stdev_learning_rate": 0.1}], ids=str)
@@ -148,7 +152,7 @@ def test_an_odd_population_is_rounded_up_and_every_direction_is_used_once(made):
     assert search.status["extra"] == 1.0
 
 
-@pytest.mark.parametrize("distributed", [True, False])
+@pytest.mark.parametrize("distributed", BOTH)
 def test_a_killed_actor_is_replaced_and_the_bits_are_those_of_the_undisturbed_run(
     made, distributed
 ):
@@ -164,7 +168,7 @@ def test_a_killed_actor_is_replaced_and_the_bits_are_those_of_the_undisturbed_ru
     assert victim not in search.problem.all_remote_problems().process()
 
 
-@pytest.mark.parametrize("distributed", [True, False])
+@pytest.mark.parametrize("distributed", BOTH)
 def test_evaluations_that_kill_every_time_are_an_error_and_then_the_run_goes_on(
     made, distributed, tmp_path
 ):
@@ -204,7 +208,7 @@ def test_sums_that_go_from_actor_to_actor_have_the_bits_of_the_main_process(made
         assert same(due, trajectory(made(actors)))
 
 
-@pytest.mark.parametrize("distributed", [True, False])
+@pytest.mark.parametrize("distributed", BOTH)
 def test_policies_are_trained_with_counts_and_the_same_episodes_for_any_number_of_actors(
     made, distributed
 ):
@@ -219,7 +223,7 @@ def test_policies_are_trained_with_counts_and_the_same_episodes_for_any_number_o
     assert same(*found)
 
 
-@pytest.mark.parametrize("distributed", [True, False])
+@pytest.mark.parametrize("distributed", BOTH)
 def test_a_problem_with_a_seed_of_its_own_has_actors(made, distributed):
     """Those of EvoTorch call problem.seed, which it does not have."""
     found = []
