@@ -1,6 +1,7 @@
 """BGS in Nevergrad's registry beside ten of Nevergrad's own optimizers.
 
     python -m tests.benchmarks.nevergrad [--quick] [--jobs 2] [--cache FILE] [--dims 10 50]
+        [--seeds N] [--most N] [--json FILE] [--check]
 
 Scores the noise-free loss at the recommendation relative to the start: medians over 15 seeds of
 sphere, cigar, rotated ellipsoids (condition 1e2 and 1e4), rosenbrock and rastrigin at d = 10, 50
@@ -81,11 +82,15 @@ def main(argv=None):
     parser = _runs.parser(__doc__, SEEDS)
     parser.add_argument("--dims", type=int, nargs="+", default=None, help="10 50 200")
     parser.add_argument("--ratios", type=int, nargs="+", default=RATIOS, help="budget / d")
+    parser.add_argument("--most", type=int, default=max(DIMS) * max(RATIOS), metavar="N",
+                        help="leave out cells of more evaluations")  # fmt: skip
     options = parser.parse_args(argv)
     seeds = _runs.seeds(options, SEEDS)
     dims = options.dims or (DIMS[:1] if options.quick else DIMS)
     cells = [
-        (f, d, r, z) for d, r, f, z in itertools.product(dims, options.ratios, FUNCTIONS, NOISES)
+        (f, d, r, z)
+        for d, r, f, z in itertools.product(dims, options.ratios, FUNCTIONS, NOISES)
+        if d * r <= options.most
     ]
     methods = (*OURS, *PEERS)
     tasks = [(m, *cell, seed) for seed in seeds for cell in cells for m in methods]
