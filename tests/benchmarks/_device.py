@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks._memory import resident
+
 
 def add(parser):
     """Let a parser know --device."""
@@ -70,11 +72,3 @@ def growth(run, device):
     held = resident("VmRSS")
     run()
     return resident("VmHWM") - held
-
-
-def resident(field):
-    """Bytes of the resident set: "VmRSS" now, "VmHWM" at its peak."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"no {field} in /proc/self/status")

@@ -11,15 +11,13 @@ Two programs share one core for all of that time:
 
 A shadow count of our own is kept beside each: the first has to agree with ``BGS.counts`` after
 every generation, the second with ``nfev`` and with the bits of the first run after every run. The
-resident set of both is taken every second. After a fifth of the time, which is warm-up, it is
-averaged over 40 stretches, and a line is fitted to these: its slope should be zero within a 95 %
-interval (Student's t), or too small to matter. Open files, threads and child processes are
-compared with those after the warm-up.
+private memory of both (what a process wrote, without pages of files) is taken every second. After
+a fifth of the time, which is warm-up, it is averaged over 40 stretches, and a line is fitted to
+these: its slope should be zero within a 95 % interval (Student's t), or too small to matter. Open
+files, threads and child processes are compared with those after the warm-up.
 """
 
 import argparse
-import contextlib
-import ctypes
 import json
 import math
 import os
@@ -41,7 +39,7 @@ from bgs_opt.candidates import SLOT_BITS
 from bgs_opt.errors import DuplicateTellError, StaleCandidateError, UnknownCandidateError
 from bgs_opt.update import LATE_WINDOW
 from tests.benchmarks import _table
-from tests.benchmarks._device import resident
+from tests.benchmarks._memory import private, trim
 
 DIM, BUDGET = 10_000, 1_000
 STRETCHES, WARM_UP = 40, 0.2
@@ -52,14 +50,8 @@ NEGLIGIBLE = 64.0
 # ---- memory, and what else may leak
 
 
-def trim():
-    """Give back to the system what the C library's heap holds free, where that can be done."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class Watch:
-    """The resident set of this process, every second, and other things that may leak."""
+    """The private memory of this process, every second, and other things that may leak."""
 
     def __init__(self, minutes):
         self.begun, self.seconds = time.monotonic(), 60 * minutes
@@ -71,11 +63,11 @@ class Watch:
         return self.begun + self.seconds - time.monotonic()
 
     def look(self):
-        """Take the resident set, where a second has gone by."""
+        """Take the private memory, where a second has gone by."""
         now = time.monotonic() - self.begun
         if not self.number or now - self.samples[self.number - 1, 0] >= 1:
             trim()
-            self.samples[self.number] = now, resident("VmRSS") / 1024
+            self.samples[self.number] = now, private() / 1024
             self.number += 1
 
     def count(self):
