@@ -64,9 +64,10 @@ class BGS(Search):
         Size of the perturbations, number or vector; exactly one of the two, as in PGPE.
     top_k : int, optional
         k, directions kept, 1 <= k <= popsize / 2; by default half of them.
-    sampler : {"gaussian", "hadamard", "orthogonal", "rademacher"}, optional
-        See :class:`bgs_opt.adapters.evotorch_sampling.Rows`; by default "orthogonal" where there
-        are at least d / 4 directions, else "gaussian", and "hadamard" from d = 4,096 on.
+    sampler : str, optional
+        "gaussian", "gaussian_table", "hadamard", "orthogonal" or "rademacher", see
+        :class:`bgs_opt.adapters.evotorch_sampling.Rows`; by default "orthogonal" where there are
+        at least d / 4 directions, else "gaussian_table", and "hadamard" from d = 4,096 on.
     selection : {"difference", "max"} or float
         Which directions are kept; "max" is ARS.
     center_eval : bool

@@ -19,7 +19,7 @@ import numpy as np
 from bgs_opt.protocols import BLOCK_NUMBERS, Block, Directions, FloatArray, IntArray, Layout
 from bgs_opt.streams import Stream
 
-__all__ = ["QR", "Factorised", "Gaussian", "GaussianTable", "Rademacher"]
+__all__ = ["QR", "Factorised", "Gaussian", "GaussianTable", "Rademacher", "normal_quantiles"]
 
 # purposes: the second counter word, so that two samplers never share numbers
 _GAUSSIAN, _SIGNS, _TABLE, _QR, _FACTORS = 1, 2, 3, 4, 5
@@ -113,7 +113,7 @@ class Rademacher:
 
 
 @functools.lru_cache(maxsize=2)
-def _quantiles(dtype: str) -> FloatArray:
+def normal_quantiles(dtype: str) -> FloatArray:
     """Standard normal quantiles at (j + 1/2) / 2**16, scaled to variance one exactly.
 
     The mean is 0 by symmetry, the kurtosis 2.9992, the largest number 4.32: what an isotropic
@@ -130,7 +130,7 @@ def _quantiles(dtype: str) -> FloatArray:
 
 def _fill_table(stream: Stream, out: FloatArray) -> None:
     words = stream.raw(-(-out.size // 4)).view(np.uint16)[: out.size]
-    np.take(_quantiles(out.dtype.str), words, out=out, mode="clip")
+    np.take(normal_quantiles(out.dtype.str), words, out=out, mode="clip")
 
 
 @dataclass(frozen=True)

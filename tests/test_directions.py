@@ -12,7 +12,7 @@ from bgs_opt.directions import (
     Gaussian,
     GaussianTable,
     Rademacher,
-    _quantiles,
+    normal_quantiles,
 )
 from bgs_opt.hadamard import Hadamard
 from bgs_opt.protocols import BLOCK_NUMBERS
@@ -74,7 +74,7 @@ def test_a_gaussian_row_is_what_numpy_draws_at_its_place_of_the_philox_stream():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_table_has_mean_zero_variance_one_and_the_shape_of_a_normal_number(dtype):
-    table = _quantiles(np.dtype(dtype).str).astype(np.float64)
+    table = normal_quantiles(np.dtype(dtype).str).astype(np.float64)
     eps = np.finfo(dtype).eps
     assert table.shape == (1 << 16,)
     assert abs(math.fsum(table)) == 0
@@ -91,7 +91,7 @@ def test_table_numbers_pass_a_kolmogorov_smirnov_test():
 
 def test_the_table_cannot_be_written():
     with pytest.raises(ValueError, match="read-only"):
-        _quantiles(F64.str)[0] = 0
+        normal_quantiles(F64.str)[0] = 0
 
 
 def test_rademacher_numbers_are_signs_and_half_of_them_negative():

@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError
 
 from bgs_opt.adapters import evotorch_search
 from bgs_opt.adapters.evotorch import BGS, PairedGymNE
+from bgs_opt.adapters.evotorch_sampling import SAMPLERS
 from bgs_opt.errors import WorkerLostWarning
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,7 +110,7 @@ BOTH = [True, pytest.param(False, marks=pytest.mark.slow)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["gaussian", "hadamard", "orthogonal", "rademacher"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("options", [{}, {"repeats": 2}, {"stdev_learning_rate": 0.1}], ids=str)
 def test_no_way_of_sharing_out_changes_a_bit(made, sampler, options):
     one = trajectory(made(2, sampler=sampler, **options))
