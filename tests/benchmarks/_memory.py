@@ -26,3 +26,23 @@ def trim():
     """Give back to the system what the C library's heap holds free, where that can be done."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Mallinfo2(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+        "fordblks", "keepcost")]  # fmt: skip
+
+
+def in_use():
+    """Bytes that the C library's heap has given out: arrays, without the gaps between them.
+
+    Python's small objects live elsewhere. NaN where the library cannot tell.
+    """
+    try:
+        tell = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):
+        return float("nan")
+    tell.restype = _Mallinfo2
+    told = tell()
+    return told.uordblks + told.hblkhd

@@ -39,7 +39,7 @@ from bgs_opt.candidates import SLOT_BITS
 from bgs_opt.errors import DuplicateTellError, StaleCandidateError, UnknownCandidateError
 from bgs_opt.update import LATE_WINDOW
 from tests.benchmarks import _table
-from tests.benchmarks._memory import private, trim
+from tests.benchmarks._memory import in_use, private, trim
 
 DIM, BUDGET = 10_000, 1_000
 STRETCHES, WARM_UP = 40, 0.2
@@ -55,7 +55,7 @@ class Watch:
 
     def __init__(self, minutes):
         self.begun, self.seconds = time.monotonic(), 60 * minutes
-        self.samples = np.full((int(self.seconds) + 100, 2), np.nan)  # a list would grow
+        self.samples = np.full((int(self.seconds) + 100, 3), np.nan)  # a list would grow
         self.number, self.others = 0, {}
 
     @property
@@ -63,11 +63,11 @@ class Watch:
         return self.begun + self.seconds - time.monotonic()
 
     def look(self):
-        """Take the private memory, where a second has gone by."""
+        """Take the memory, where a second has gone by."""
         now = time.monotonic() - self.begun
         if not self.number or now - self.samples[self.number - 1, 0] >= 1:
             trim()
-            self.samples[self.number] = now, private() / 1024
+            self.samples[self.number] = now, private() / 1024, in_use() / 1024
             self.number += 1
 
     def count(self):
@@ -84,8 +84,8 @@ class Watch:
             self.others[name] = first, max(most, number)
 
     def result(self):
-        at, kib = self.samples[: self.number].T.tolist()
-        return {"at": at, "kib": kib, "others": self.others}
+        at, kib, used = self.samples[: self.number].T.tolist()
+        return {"at": at, "kib": kib, "used": used, "others": self.others}
 
 
 def slope(at, kib, seconds):
@@ -321,6 +321,13 @@ def row_of(name, found, seconds):
     ]  # fmt: skip
 
 
+def trend(found, seconds):
+    """Means of every fourth stretch in words: whether it goes on rising, or came to rest."""
+    private, used = (slope(found["at"], found[what], seconds)[3][::4] for what in ("kib", "used"))
+    named = (("private", private), ("of the heap in use", used))
+    return "; ".join(f"{words} {', '.join(f'{m:.0f}' for m in means)}" for words, means in named)
+
+
 def main(argv=None):
     made = _table.parser(__doc__)
     made.add_argument("--minutes", type=float, default=None, help="120, or 1 with --quick")
@@ -338,11 +345,12 @@ def main(argv=None):
               "KiB/h", "95 % interval", "+ files", "+ threads", "+ children"]  # fmt: skip
     told = found["ask, tell"]
     facts = {name: told[name] for name in ("late", "failed", "discarded", "skipped", "refused")}
+    trends = {f"{name}, KiB": trend(part, 60 * minutes) for name, part in found.items()}
     return _table.finish(
         options, header, [row for row, _ in done], [c for _, checks in done for c in checks],
         packages=("numpy", "scipy"), minutes=f"{minutes:g}, on one core",
         told=", ".join(f"{number} {name}" for name, number in facts.items()),
-        workers=f"{found['minimize']['killed']} of them killed",
+        workers=f"{found['minimize']['killed']} of them killed", **trends,
     )  # fmt: skip
 
 
