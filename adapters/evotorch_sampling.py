@@ -92,8 +92,8 @@ class Rows:
     Parameters
     ----------
     sampler : {"gaussian", "gaussian_table", "hadamard", "orthogonal", "rademacher"}
-        Independent standard normal numbers; normal quantiles of 16 random bits each, in half the
-        time; structured rows of norm sqrt(d), orthogonal within blocks of 128; rows of norm
+        Independent standard normal numbers; normal quantiles of 16 random bits each, which are
+        less work; structured rows of norm sqrt(d), orthogonal within blocks of 128; rows of norm
         sqrt(d) by QR, orthogonal within blocks of min(N, d); independent signs.
     dim, num_directions : int
         d and N.

@@ -88,19 +88,24 @@ class Watch:
         return {"at": at, "kib": kib, "used": used, "others": self.others}
 
 
-def slope(at, kib, seconds):
-    """KiB an hour after the warm-up, its 95 % interval, and the means that it was fitted to."""
-    from scipy.stats import linregress, t
-
+def stretches(at, kib, seconds):
+    """Hours at the middle of each stretch after the warm-up, and the mean there."""
     at, kib = np.array(at), np.array(kib)
     edges = np.linspace(WARM_UP * seconds, max(at[-1], seconds), STRETCHES + 1)
     places = np.digitize(at, edges[1:-1]), at >= edges[0]
     parts = [(places[0] == n) & places[1] for n in range(STRETCHES)]
     middle = np.array([at[part].mean() for part in parts if part.any()]) / 3600
     means = np.array([kib[part].mean() for part in parts if part.any()])
-    fit = linregress(middle, means)
+    return middle, means
+
+
+def slope(hours, means):
+    """KiB an hour and its 95 % interval."""
+    from scipy.stats import linregress, t
+
+    fit = linregress(hours, means)
     half = t.ppf(0.975, len(means) - 2) * fit.stderr
-    return float(fit.slope), float(fit.slope - half), float(fit.slope + half), means
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
 # ---- ask and tell, against a count of our own
@@ -306,7 +311,8 @@ def both(minutes, folder):
 
 def row_of(name, found, seconds):
     """A row of the table, and the figures that are due."""
-    middle, low, high, means = slope(found["at"], found["kib"], seconds)
+    hours, means = stretches(found["at"], found["kib"], seconds)
+    middle, low, high = slope(hours, means)
     others = found["others"]
     grown = {what: most - first for what, (first, most) in others.items()}
     row = [name, found["rounds"], found["evaluations"], found["wrong"], f"{means[0] / 1024:.1f}",
@@ -323,9 +329,11 @@ def row_of(name, found, seconds):
 
 def trend(found, seconds):
     """Means of every fourth stretch in words: whether it goes on rising, or came to rest."""
-    private, used = (slope(found["at"], found[what], seconds)[3][::4] for what in ("kib", "used"))
-    named = (("private", private), ("of the heap in use", used))
-    return "; ".join(f"{words} {', '.join(f'{m:.0f}' for m in means)}" for words, means in named)
+    parts = []
+    for words, what in (("private", "kib"), ("of the heap in use", "used")):
+        _, means = stretches(found["at"], found[what], seconds)
+        parts.append(f"{words} {', '.join(f'{mean:.0f}' for mean in means[::4])}")
+    return "; ".join(parts)
 
 
 def main(argv=None):
