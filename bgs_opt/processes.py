@@ -237,7 +237,7 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError, ValueError):
             self._process.kill()
-        if sys.version_info < (3, 11):  # python/cpython#94777: who writes to a dead process waits
+        if sys.version_info < (3, 11, 5):  # python/cpython#94777: a writer to a dead process waits
             queue = getattr(self._executor, "_call_queue", None)
             if queue is not None:
                 queue._reader.close()
