@@ -36,6 +36,8 @@ LEAVE_SECONDS = 2.0
 """What an idle worker has to end by itself, with its ``atexit`` functions, before it is killed."""
 ATTEMPTS = 3
 """So many processes in a row that die before they evaluate anything are a failure."""
+LEFT_UNREAD = sys.version_info < (3, 11, 5) and sys.platform != "win32"
+"""Whether an executor leaves it to us to read what a dead process did not."""
 
 
 class WorkerStartError(BGSError, RuntimeError):
@@ -104,6 +106,12 @@ def _shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _second_end(executor: ProcessPoolExecutor) -> multiprocessing.connection.Connection:
+    """Where its process reads, as a descriptor of our own: two threads must not close one."""
+    reader = executor._call_queue._reader  # type: ignore[attr-defined]
+    return multiprocessing.connection.Connection(os.dup(reader.fileno()), writable=False)
+
+
 class Worker:
     """A process that evaluates one job at a time."""
 
@@ -125,6 +133,8 @@ class Worker:
         try:
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(1, context, initializer=_prepare)
+            if LEFT_UNREAD:
+                self._unread = _second_end(self._executor)
             with _shielded():
                 self.future: Future[Any] | None = self._executor.submit(_load, self._pickled)
         except OSError as error:
@@ -237,10 +247,14 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError, ValueError):
             self._process.kill()
-        if sys.version_info < (3, 11, 5):  # python/cpython#94777: a writer to a dead process waits
-            queue = getattr(self._executor, "_call_queue", None)
-            if queue is not None:
-                queue._reader.close()
+
+    def _drain(self) -> None:
+        """Read what a dead process left unread, or who writes it waits (python/cpython#94777)."""
+        manager = self._thread or getattr(self._executor, "_executor_manager_thread", None)
+        with self._unread:
+            while manager is not None and manager.is_alive():  # it joins the thread that writes
+                if self._unread.poll(0.005) and not os.read(self._unread.fileno(), 1 << 16):
+                    break  # its end is closed, nothing waits
 
     def leave(self) -> None:
         """Tell an idle process that it may end; :meth:`close` is still to come."""
@@ -254,6 +268,8 @@ class Worker:
             self.leave()
             self._process.join(LEAVE_SECONDS)
         self._kill()
+        if LEFT_UNREAD:
+            self._drain()
         self._executor.shutdown(wait=True, cancel_futures=True)
         if self._thread is not None:  # it closes the pipes; who said wait=False has to join it
             self._thread.join(LEAVE_SECONDS)

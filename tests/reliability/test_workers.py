@@ -20,6 +20,7 @@ import time
 import types
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -409,6 +410,19 @@ def test_processes_that_cannot_start_are_an_error_that_says_why(fault, text, tmp
         minimize(Unloadable(tmp_path, fault, 9), **RUN, workers=1, timeout=60, checkpoint=path)
     assert isinstance(caught.value, RuntimeError)
     assert not path.exists()  # nothing was evaluated: the next attempt may use the path
+
+
+def test_a_descriptor_is_closed_by_one_thread_only(tmp_path, watched, monkeypatch):
+    """Closing takes long enough that two threads would meet in it: an error of one of them."""
+    close = Connection._close
+
+    def slowly(self):
+        time.sleep(0.05)
+        close(self)
+
+    monkeypatch.setattr(Connection, "_close", slowly)
+    with watched(), pytest.raises(WorkerStartError, match="3 worker processes in a row died"):
+        minimize(Unloadable(tmp_path, "SIGKILL", 9), **RUN, workers=1, timeout=60)
 
 
 def test_a_process_that_never_gets_ready_is_an_error(tmp_path, watched, monkeypatch):
