@@ -14,7 +14,8 @@ gradient at n = d, its projection at n < d (eq. 3-4 of arXiv 2207.06572, without
    the signal, V of the noise of g): zero exactly at the best (Kalman) gain a = S / (S + V). So
    curvature, noise of the values, structure narrower than sigma and the sampling of directions
    are covered without being estimated. Where n < d the last step takes the place of one
-   direction, so that the product is measured.
+   direction, so that the product is measured. The first step is as long as sigma sqrt(n), shorter
+   where the differences hardly stand out of the noise.
 2. Width: sigma falls while the squared differences stand out of the noise, comes back while
    they do not, and grows beyond its start while neither differences nor curvature can be seen.
 3. Under noise the average of the centers from AVERAGE_FROM of the run on is recommended.
@@ -73,6 +74,8 @@ BACK = 1.03
 BLIND = 2.0  # and goes beyond what it ever was while neither differences nor curvature stand out.
 RISE = 1.25
 LIMIT = 0.5  # the longest step, in units of sigma sqrt(d)
+DOUBT = 2.0  # a first step is shortened by this over the power of the differences, ...
+LEAST = 0.3  # ... but not below this share
 AVERAGE_FROM = 0.3  # share of the run after which the centers are averaged
 LOOK_AGAIN = 0.6  # share of the run after which narrower scales are looked at
 
@@ -214,8 +217,9 @@ def _drift(state: AutomaticState, center: Array, gradient: Array, f: Values) -> 
     radius = state.sigma * math.sqrt(state.dim)
     directions = math.sqrt(min(len(f.plus), state.dim))
     length = float(np.linalg.norm(state.step))
+    _listen(state, f)
     if state.rate <= 0.0:
-        state.rate = state.sigma * directions / norm
+        state.rate = state.sigma * directions / norm * _trust(state, f)
     elif length > 0.0 and state.slope > 0.0:
         left = (
             -float(gradient @ state.step) / length / state.slope
@@ -244,14 +248,30 @@ def _drift(state: AutomaticState, center: Array, gradient: Array, f: Values) -> 
     return delta
 
 
-def _width(state: AutomaticState, f: Values) -> None:
-    """Sigma falls while the differences stand out of the noise, and grows while nothing does."""
+def _listen(state: AutomaticState, f: Values) -> None:
+    """Take the variance of the noise from repeated values of the center."""
     if len(f.center) >= 2:
         state.noise_weight = min(100.0, state.noise_weight + 1.0)
         state.noise += (float(np.var(f.center, ddof=1)) - state.noise) / state.noise_weight
+
+
+def _power(state: AutomaticState, f: Values) -> float:
+    """Mean squared difference over what noise alone would give."""
+    return min(1e6, float(np.mean((f.plus - f.minus) ** 2)) / 2.0 / state.noise)
+
+
+def _trust(state: AutomaticState, f: Values) -> float:
+    """The share of a first step that is taken: differences that are noise tell no length."""
+    if state.noise <= 0.0:
+        return 1.0
+    return max(LEAST, 1.0 - DOUBT / max(_power(state, f), DOUBT))
+
+
+def _width(state: AutomaticState, f: Values) -> None:
+    """Sigma falls while the differences stand out of the noise, and grows while nothing does."""
     if state.rough or state.noise <= 0.0:
         return
-    power = min(1e6, float(np.mean((f.plus - f.minus) ** 2)) / 2.0 / state.noise)
+    power = _power(state, f)
     state.power = power if state.power == 0.0 else 0.8 * state.power + 0.2 * power
     if len(f.center):
         bend = float(np.mean(f.plus + f.minus)) / 2.0 - float(np.mean(f.center))
