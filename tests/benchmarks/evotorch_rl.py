@@ -16,6 +16,7 @@ import numpy as np
 from tests.benchmarks import _runs, _table
 
 SEEDS = 10
+PACKAGES = ("evotorch", "torch", "gymnasium", "mujoco")
 OURS, PEER = "BGS", "PGPE"
 POINTS = 10  # of a curve
 TRIALS = 20  # episodes of a point
@@ -128,7 +129,7 @@ def run(options):
     """Run the benchmark."""
     seeds = _runs.seeds(options, SEEDS)
     tasks = [(m, t, seed) for seed in seeds for t in TASKS for m in (OURS, PEER)]
-    found = _runs.answers(solve, tasks, options.jobs, options.cache, {OURS})
+    found = _runs.answers(solve, tasks, options, {OURS}, PACKAGES)
     curves = {(m, t): [found[m, t, seed] for seed in seeds] for m in (OURS, PEER) for t in TASKS}
     rows, checks, higher = [], [], 0
     for task, (episodes, steps, _) in TASKS.items():
@@ -145,5 +146,5 @@ def run(options):
     header = ["searcher, task", "episodes", "steps each", "return", "quartiles"]
     return _table.finish(
         options, header, rows, checks, seeds=len(seeds),
-        packages=("bgs_opt", "evotorch", "torch", "gymnasium", "mujoco"),
+        packages=("bgs_opt", *PACKAGES),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Quality of ``minimize`` without any tuning, beside four peers at the same budget.
 
-    python -m tests.benchmarks.functions [--quick] [--jobs 2] [--cache FILE] [--markdown FILE]
+    python -m tests.benchmarks.functions [--quick] [--jobs 2] [--cache FILE] [--continue FILE]
 
 Scores the noise-free loss at the returned point relative to the start: median and quartiles
 over 20 seeds of sphere, ellipsoid (condition 1e4, rotated), rosenbrock and rastrigin at d = 10
@@ -19,6 +19,7 @@ from tests.benchmarks.problems import FUNCTIONS, METHODS, NOISES, solve
 
 DIMS = (10, 50)
 SEEDS = 20
+PACKAGES = ("numpy", "scipy", "cmaes")
 PEERS = tuple(name for name in METHODS if name != "bgs_opt")
 
 
@@ -59,7 +60,7 @@ def main(argv=None):
     seeds = _runs.seeds(options, SEEDS)
     cells = [(f, d, z) for z, d, f in itertools.product(NOISES, DIMS, FUNCTIONS)]
     tasks = [(m, *cell, seed) for seed in seeds for cell in cells for m in METHODS]
-    out = _runs.answers(solve, tasks, options.jobs, options.cache, {"bgs_opt"})
+    out = _runs.answers(solve, tasks, options, {"bgs_opt"}, PACKAGES)
     found = {(c, m): quartiles(out, m, c, seeds) for c in cells for m in METHODS}
     medians = {key: middle for key, (_, middle, _) in found.items()}
     names = {cell: f"{cell[0]}, {cell[1]}, {cell[2]:.0%}" for cell in cells}
@@ -74,7 +75,7 @@ def main(argv=None):
     header = ["function, d, noise", *METHODS]
     return _table.finish(
         options, header, rows, due(medians, cells),
-        packages=("bgs_opt", "numpy", "scipy", "cmaes"), seeds=len(seeds),
+        packages=("bgs_opt", *PACKAGES), seeds=len(seeds),
     )  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def main(argv=None):
     methods = (*OURS, *PEERS)
     same = DEFAULTS["selection"]  # its runs are those of train()
     tasks = [(m, t, seed) for seed in seeds for t in TASKS for m in methods if m != same]
-    found = _runs.answers(solve, tasks, options.jobs, options.cache, set(OURS))
+    found = _runs.answers(solve, tasks, options, set(OURS), PACKAGES[1:])
     found |= {(same, *task[1:]): curve for task, curve in found.items() if task[0] == "train()"}
     rows, checks = [], []
     for task, (episodes, steps, threshold) in TASKS.items():

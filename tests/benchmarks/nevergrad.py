@@ -1,19 +1,23 @@
 """BGS in Nevergrad's registry beside ten of Nevergrad's own optimizers.
 
-    python -m tests.benchmarks.nevergrad [--quick] [--jobs 2] [--cache FILE] [--dims 10 50]
-        [--seeds N] [--most N] [--json FILE] [--check]
+    python -m tests.benchmarks.nevergrad [--quick] [--jobs 2] [--cache FILE] [--continue FILE]
+        [--dims 10 50] [--seeds N] [--most N] [--json FILE] [--check]
 
 Scores the noise-free loss at the recommendation relative to the start: medians over 15 seeds of
 sphere, cigar, rotated ellipsoids (condition 1e2 and 1e4), rosenbrock and rastrigin at d = 10, 50
 and 200, budgets 20 d and 100 d, Gaussian noise of 0, 10 %, 100 % and 1000 % of the loss at the
 start. No optimizer gets an option; all are told whether the function is noisy. The names of
-bgs_opt beside "BGS" are shown, but do not take part in the ranks. A whole run of the peers takes
-about a day of one core: ``--cache`` keeps their answers, which do not depend on bgs_opt.
+bgs_opt beside "BGS" are shown, but do not take part in the ranks.
+
+All runs of the peers take half a day of one core. Their answers do not depend on bgs_opt: those
+for the versions that ``make test`` installs stand in nevergrad_peers.json, and what is missing
+there is added. ``--cache FILE`` with a new FILE runs every peer anew.
 """
 
 import itertools
 import sys
 from collections import Counter
+from pathlib import Path
 
 from tests.benchmarks import _runs, _table
 from tests.benchmarks.nevergrad_problems import FUNCTIONS, NOISES, solve
@@ -21,6 +25,8 @@ from tests.benchmarks.nevergrad_problems import FUNCTIONS, NOISES, solve
 OURS = ("BGS", "BGSWide")
 PEERS = ("CMA", "DiagonalCMA", "TBPSA", "OnePlusOne", "DE", "TwoPointsDE", "NGOpt", "NgIohTuned",
          "SPSA", "RandomSearch")  # fmt: skip
+PACKAGES = ("numpy", "nevergrad", "cma")
+KEPT = Path(__file__).with_name("nevergrad_peers.json")
 RANKED = ("BGS", *PEERS)
 DIMS = (10, 50, 200)
 RATIOS = (20, 100)
@@ -79,7 +85,7 @@ def words(cell):
 
 def main(argv=None):
     """Run the benchmark."""
-    parser = _runs.parser(__doc__, SEEDS)
+    parser = _runs.parser(__doc__, SEEDS, KEPT)
     parser.add_argument("--dims", type=int, nargs="+", default=None, help="10 50 200")
     parser.add_argument("--ratios", type=int, nargs="+", default=RATIOS, help="budget / d")
     parser.add_argument("--most", type=int, default=max(DIMS) * max(RATIOS), metavar="N",
@@ -94,7 +100,7 @@ def main(argv=None):
     ]
     methods = (*OURS, *PEERS)
     tasks = [(m, *cell, seed) for seed in seeds for cell in cells for m in methods]
-    out = _runs.answers(solve, tasks, options.jobs, options.cache, set(OURS))
+    out = _runs.answers(solve, tasks, options, set(OURS), PACKAGES)
     broken = Counter(task[0] for task, score in out.items() if score is None)
     scores = {task: 1.0 if score is None else score for task, score in out.items()}
     found = {
@@ -114,7 +120,7 @@ def main(argv=None):
             rows.append([title, *(f"{ranks[m]:.2f}" if m in ranks else "" for m in methods)])
     return _table.finish(
         options, ["function, d, budget / d, noise", *methods], rows, due(medians, cells),
-        packages=("bgs_opt", "numpy", "nevergrad", "cma"), seeds=len(seeds),
+        packages=("bgs_opt", *PACKAGES), seeds=len(seeds),
         broken=dict(broken) or "no run",
     )  # fmt: skip
 

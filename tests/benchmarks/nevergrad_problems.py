@@ -50,6 +50,17 @@ class Problem:
         return value + self.deviation * self.rng.standard_normal() if self.deviation else value
 
 
+def repair():
+    """Let Nevergrad 1.0.12 work with NumPy 2.4, so that no peer loses by it.
+
+    Its meta-models call ``float`` on arrays of one number, which NumPy refuses since 2.4: NGOpt
+    and NgIohTuned end with a TypeError in a few small cells without noise.
+    """
+    from nevergrad.optimization import metamodel
+
+    metamodel.float = lambda value: np.asarray(value, dtype=float).item()
+
+
 def solve(task):
     """Noise-free loss at the recommendation relative to the start; None if the optimizer breaks.
 
@@ -59,6 +70,7 @@ def solve(task):
 
     import bgs_opt.adapters.nevergrad  # noqa: F401  (registers)
 
+    repair()
     method, name, dim, ratio, noise, seed = task
     problem = Problem(name, dim, noise, seed)
     space = ng.p.Array(shape=(dim,))
