@@ -1,13 +1,13 @@
 """What the benchmarks of quality keep from run to run; what is kept is what peers answer."""
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import _runs, _table
-from tests.benchmarks import nevergrad as table
+from tests.benchmarks import _runs, _table, functions, nevergrad
 
 PACKAGES = ("numpy",)
 VERSIONS = {"numpy": _table.versions(PACKAGES)["numpy"]}
@@ -83,32 +83,49 @@ def test_the_source_digest_follows_every_file_of_the_package(tmp_path, monkeypat
     assert first != _runs.source()
 
 
-# ---- the answers of Nevergrad's optimizers that stand in the repository
+# ---- the peers' answers that stand in the repository
 
 
-def kept():
+def kept(table):
     return json.loads(table.KEPT.read_text())
 
 
-def test_kept_answers_are_of_cells_and_peers_of_the_table():
-    names = {
-        f"{peer}, {f}, {d}, {r}, {z}"
-        for peer in table.PEERS for d in table.DIMS for r in table.RATIOS
-        for f in table.FUNCTIONS for z in table.NOISES
-    }  # fmt: skip
-    assert names >= set(kept()["answers"])
+def cells(table):
+    rest = (table.RATIOS,) if table is nevergrad else ()
+    for peer, f, d, *ratio, z in itertools.product(
+        table.PEERS, table.FUNCTIONS, table.DIMS, *rest, table.NOISES
+    ):
+        yield ", ".join(map(str, (peer, f, d, *ratio, z)))
 
 
-def test_kept_answers_are_of_the_versions_that_are_pinned():
+@pytest.mark.parametrize("table", [functions])
+def test_every_answer_of_a_peer_is_kept(table):
+    seeds = {str(seed) for seed in range(table.SEEDS)}
+    assert {name: set(row) for name, row in kept(table)["answers"].items()} == dict.fromkeys(
+        cells(table), seeds
+    )
+
+
+@pytest.mark.parametrize("table", [nevergrad, functions])
+def test_kept_answers_are_of_the_versions_that_are_pinned(table):
     lines = Path(table.KEPT).parents[2].joinpath("constraints.txt").read_text().splitlines()
     pins = {line.partition(";")[0].strip() for line in lines}
-    assert {f"{name}=={version}" for name, version in kept()["made by"].items()} <= pins
+    made_by = kept(table)["made by"]
+    assert {f"{name}=={version}" for name, version in made_by.items()} <= pins
 
 
-@pytest.mark.parametrize("peer", ["OnePlusOne", "TBPSA", "TwoPointsDE", "DE", "RandomSearch"])
-@pytest.mark.parametrize("cell", [("sphere", 10, 20, 0.1), ("rastrigin", 10, 20, 0.0)])
-def test_a_peer_asked_again_answers_what_is_kept(peer, cell):
+@pytest.mark.parametrize(
+    ("table", "task"),
+    [
+        *((nevergrad, (peer, *cell, 3))
+          for peer in ("OnePlusOne", "TBPSA", "TwoPointsDE", "DE", "RandomSearch")
+          for cell in (("sphere", 10, 20, 0.1), ("rastrigin", 10, 20, 0.0))),
+        *((functions, (peer, "rastrigin", 10, 0.1, 3)) for peer in ("DE", "dual_annealing")),
+    ],
+)  # fmt: skip
+def test_a_peer_asked_again_answers_what_is_kept(table, task):
     """Those whose steps are sums and products of single numbers: the same on every machine."""
-    task, found = table.solve((peer, *cell, 3))
-    name = ", ".join(map(str, task[:-1]))
-    assert found == pytest.approx(kept()["answers"][name]["3"], rel=1e-4)
+    *cell, seed = task
+    _, found = table.solve(task)
+    line = kept(table)["answers"][", ".join(map(str, cell))]
+    assert found == pytest.approx(line[str(seed)], rel=1e-4)

@@ -109,12 +109,11 @@ class Kept:
         return self.lines[line][seed]
 
     def add(self, task, answer):
-        """Keep an answer, to six digits if it is a number; write the file now and then."""
+        """Keep an answer, numbers to six digits; write the file now and then."""
         if self.path is None:
             return
         line, seed = self._place(task)
-        short = float(f"{answer:.6g}") if isinstance(answer, float) else answer
-        self.lines.setdefault(line, {})[seed] = short
+        self.lines.setdefault(line, {})[seed] = _short(answer)
         self.changed = True
         if time.monotonic() - self.written > WRITE_EVERY:
             self.write()
@@ -132,6 +131,13 @@ class Kept:
         new.write_text(f'{{"made by": {made_by},\n"answers": {{\n{lines}\n}}}}\n')
         new.replace(self.path)
         self.written, self.changed = time.monotonic(), False
+
+
+def _short(answer):
+    """A number to six digits, also in lists."""
+    if isinstance(answer, (list, tuple)):
+        return [_short(part) for part in answer]
+    return float(f"{answer:.6g}") if isinstance(answer, float) else answer
 
 
 def source():
