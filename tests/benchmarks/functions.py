@@ -6,8 +6,8 @@ Scores the noise-free loss at the returned point relative to the start: median a
 over 20 seeds of sphere, ellipsoid (condition 1e4, rotated), rosenbrock and rastrigin at d = 10
 and 50, budget 400 d, with Gaussian noise of 0, 10 % and 100 % of the loss at the start. CMA and
 SepCMA count with the better of their two answers in each cell (best seen, final mean). The peers'
-answers, which do not depend on bgs_opt, stand in functions_peers.json for the versions that ``make
-test`` installs; what is missing there is added. ``--cache FILE`` with a new FILE runs them anew.
+answers, which do not depend on bgs_opt, stand in functions_peers.json with the versions that gave
+them; what is missing is added. ``--cache FILE`` with a new FILE runs all anew.
 """
 
 import itertools

@@ -9,9 +9,9 @@ and 200, budgets 20 d and 100 d, Gaussian noise of 0, 10 %, 100 % and 1000 % of 
 start. No optimizer gets an option; all are told whether the function is noisy. The names of
 bgs_opt beside "BGS" are shown, but do not take part in the ranks.
 
-All runs of the peers take many hours of one core. Their answers do not depend on bgs_opt: those
-for the versions that ``make test`` installs stand in nevergrad_peers.json, and what is missing
-there is added. ``--cache FILE`` with a new FILE runs every peer anew.
+All runs of the peers take many hours of one core. Their answers do not depend on bgs_opt: they
+stand in nevergrad_peers.json with the versions that gave them, and what is missing there is added.
+Other versions need a file of their own, ``--cache FILE``; a new one runs every peer anew.
 """
 
 import itertools
