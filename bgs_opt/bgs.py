@@ -115,7 +115,7 @@ class BGS(Run):
             learning_rate=learning_rate, sigma_rule=sigma_rule, bounds=bounds,
             maximize=maximize, budget=budget, seed=seed, options=options,
         )  # fmt: skip
-        center.flags.writeable = False
+        center.setflags(write=False)
         self._assemble(config, first_generation(config, center))
 
     def ask(self, n: int | None = None) -> Candidates:
@@ -231,7 +231,7 @@ class BGS(Run):
             state = self._state
             if not math.isfinite(loss) or loss >= state.best_value:
                 return False
-            point.flags.writeable = False
+            point.setflags(write=False)
             state.best_x, state.best_value, state.best_id, state.jump = point, loss, -1, True
             if not state.open.asked:
                 jump(self._config, state)
@@ -246,7 +246,7 @@ class BGS(Run):
         updated = False
         if self._state.open.complete and self._state.open.asked:
             events += close_generation(self._config, self._state, self._directions, factors)
-            self._state.center.flags.writeable = False
+            self._state.center.setflags(write=False)
             updated = True
         Warner(self._state).issue(events)
         return TellReport(accepted, late, repeated, updated)

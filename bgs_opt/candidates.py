@@ -227,7 +227,7 @@ class Candidates:
         out = np.empty((len(self), self.dim), self._source.center.dtype)
         for start, stop in self._chunks(max(2, BLOCK_NUMBERS // self.dim)):
             self._source.write(self._slots[start:stop], out[start:stop])
-        out.flags.writeable = False
+        out.setflags(write=False)
         return out
 
     def __len__(self) -> int:

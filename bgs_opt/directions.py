@@ -88,7 +88,7 @@ class Gaussian:
 def _octets(dtype: str) -> FloatArray:
     """The eight signs (1 for a bit 0, -1 for a bit 1) of each byte, shape (256, 8)."""
     signs = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(dtype)
-    signs.flags.writeable = False
+    signs.setflags(write=False)
     return signs
 
 
@@ -124,7 +124,7 @@ def normal_quantiles(dtype: str) -> FloatArray:
     table = np.concatenate([half, -half[::-1]])
     table /= math.sqrt(math.fsum(table**2) / table.size)
     out = table.astype(dtype)
-    out.flags.writeable = False
+    out.setflags(write=False)
     return out
 
 

@@ -258,7 +258,7 @@ class Driver:
     def _final(self) -> tuple[FloatArray, bool]:
         """Values of the point to be returned, but for lost ones; False if interrupted."""
         x = np.array(self.opt.recommendation)
-        x.flags.writeable = False
+        x.setflags(write=False)
         jobs = deque(Job(_FINAL - i, x, i) for i in range(self._reserve))
         values: dict[int, float] = {}
         flying, whole = 0, True

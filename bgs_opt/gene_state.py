@@ -82,7 +82,7 @@ class GeneState:
 
     def __post_init__(self) -> None:
         for array in (self.genes, self.lineages, self.fitnesses):
-            array.flags.writeable = False
+            array.setflags(write=False)
 
 
 def configure(
@@ -165,5 +165,5 @@ def genes_of(genes: npt.ArrayLike, before: FloatArray) -> FloatArray:
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a view that cannot be written."""
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view

@@ -69,7 +69,7 @@ class RunningMoments:
 
     def __post_init__(self) -> None:
         for array in (self.mean, self.squares):
-            array.flags.writeable = False
+            array.setflags(write=False)
 
     def __len__(self) -> int:
         return len(self.mean)

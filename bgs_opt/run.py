@@ -51,7 +51,7 @@ class Run:
         self._assemble(saved["config"], saved["state"])
         for array in (self._state.center, self._state.best_x):
             if array is not None:
-                array.flags.writeable = False
+                array.setflags(write=False)
 
     def __repr__(self) -> str:
         return (
@@ -208,7 +208,7 @@ class Run:
                     "x: expected to be called between two generations; got candidates of "
                     f"generation {self.generation} that are out"
                 )
-            point.flags.writeable = False
+            point.setflags(write=False)
             self._state.center = point
             reopen(self._config, self._state)
 

@@ -268,5 +268,5 @@ def recommended(config: Config, state: State) -> FloatArray:
     else:
         return state.center
     point = np.asarray(point, dtype=state.center.dtype)
-    point.flags.writeable = False
+    point.setflags(write=False)
     return point

@@ -55,7 +55,7 @@ def walsh(size: int, dtype: str) -> FloatArray:
     for shift in (8, 4, 2, 1):  # parity of the set bits of integers below 2^16
         odd ^= odd >> shift
     made = (1 - 2 * (odd & 1)).astype(dtype)
-    made.flags.writeable = False
+    made.setflags(write=False)
     return made
 
 

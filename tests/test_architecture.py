@@ -267,6 +267,22 @@ def assert_statements(root: Path) -> list[str]:
     ]
 
 
+def set_flags(root: Path) -> list[str]:
+    """Assignments to ``array.flags.writeable``.
+
+    NumPy makes a new string ("setflags") for each, and CPython's cache of methods, 4,096 places by
+    the string's address, keeps them: memory that rises for hours. ``setflags`` itself makes none.
+    """
+    return [
+        f"{path.relative_to(root)}:{node.lineno}: array.setflags(write=...) instead"
+        for path in sources(root).values()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if ast.unparse(target).endswith(".flags.writeable")
+    ]
+
+
 def loaded_by(statement: str, folder: Path) -> list[str]:
     """Which of the packages that must stay out a new interpreter has after a statement."""
     program = f"import sys\n{statement}\nprint(*(m for m in {NEVER_LOADED} if m in sys.modules))"
@@ -279,7 +295,7 @@ def loaded_by(statement: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "rule", [unplaced_modules, forbidden_imports, long_pieces, assert_statements]
+    "rule", [unplaced_modules, forbidden_imports, long_pieces, assert_statements, set_flags]
 )
 def test_the_source_tree_keeps_the_rule(rule):
     assert sources(ROOT)
@@ -390,6 +406,12 @@ def test_a_long_function_is_found_and_its_docstring_is_not_counted(plant):
 
 def test_an_assert_is_found(plant):
     assert len(assert_statements(plant(**{"adapters/scipy": "def f(x):\n    assert x"}))) == 1
+
+
+def test_an_assignment_to_flags_is_found(plant):
+    assert (
+        len(set_flags(plant(**{"bgs_opt/sigma": "def f(x):\n    x.flags.writeable = False"}))) == 1
+    )
 
 
 def test_a_heavy_package_loaded_by_the_import_is_found(plant):
