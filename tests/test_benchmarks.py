@@ -97,7 +97,7 @@ def cells(table):
         yield ", ".join(map(str, (peer, f, d, *ratio, z)))
 
 
-@pytest.mark.parametrize("table", [functions])
+@pytest.mark.parametrize("table", [nevergrad, functions])
 def test_every_answer_of_a_peer_is_kept(table):
     seeds = {str(seed) for seed in range(table.SEEDS)}
     assert {name: set(row) for name, row in kept(table)["answers"].items()} == dict.fromkeys(
