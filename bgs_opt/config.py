@@ -277,7 +277,7 @@ def configure(
         dim=dim, dtype=dtype.str, maximize=flag("maximize", maximize),
         start=hashlib.sha256(center.tobytes()).hexdigest()[:16], sigma=sigma,
         num_directions=num_directions, top_k=integer("top_k", top_k, 1, num_directions),
-        sampler=sampler_of(sampler, dim, blocks), layout=blocks,
+        sampler=sampler_of(sampler, dim, blocks, mixed=rule is None), layout=blocks,
         mean_weight=selection_of("difference" if selection is None else selection),
         optimizer=rule, learning_rate=learning_rate or 0.0, sigma_rule=sigma_rule,
         low=low, high=high, scale=scale_of(options.scale, dim, dtype, blocks),

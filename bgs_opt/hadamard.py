@@ -26,7 +26,7 @@ that every d is served with rows orthogonal over all full tiles:
 
 Only the remainder below 128 numbers is a padded tile; its rows are scaled to their norm. b and
 P c are integers below 2^24, exact in float32 in any order of summation. The tail, whose tiles
-would cost more calls than numbers, is written out once for all rows.
+would cost more calls than numbers, is written out once for all rows, as far as they are used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,14 @@ def _signs(
         yield from (pieces[5 * t : 5 * t + 5] for t in range(len(group)))
 
 
+class _Tail:
+    """The small tiles of the first rows of an ensemble, written out as far as they were used."""
+
+    def __init__(self, rows: int, columns: int, dtype: str) -> None:
+        self.rows = np.empty((rows, columns), dtype)
+        self.written = 0
+
+
 @dataclass(frozen=True)
 class _Ensemble:
     """Everything of eq. 1 that the rows of one ensemble share."""
@@ -103,7 +111,7 @@ class _Ensemble:
     form: IntArray  # A i for every row number i, shape (2**row_bits,)
     base: int  # row numbers are taken relative to it, so that no row is special
     column_signs: tuple[FloatArray, ...]  # D3_hi of each tile, shape (2**row_bits,)
-    tail: FloatArray  # the small tiles of the first rows, written out
+    tail: _Tail
 
 
 @functools.lru_cache(maxsize=8)
@@ -126,7 +134,7 @@ def quadratic_form(generator: np.random.Generator, bits: int) -> tuple[IntArray,
 def _make_ensemble(
     generator: np.random.Generator, tiles: tuple[_Tile, ...], dtype: str, rows: int
 ) -> _Ensemble:
-    """Draw an ensemble and write out the tail of its first ``rows`` rows."""
+    """Draw an ensemble, with place for the tail of its first ``rows`` rows."""
     high = ensemble_size(tiles)
     bits = high.bit_length() - 1
     quadratic, form = quadratic_form(generator, bits)
@@ -144,15 +152,16 @@ def _make_ensemble(
         np.multiply(hadamard_transform(d2).reshape(high, -1), d3_low / size, out=c)
         shared.append(c)
         columns.append(d3_high.copy())
-    ensemble = _Ensemble(tuple(shared), form, base, tuple(columns), np.empty((0, 0), dtype))
-    return replace(ensemble, tail=_tail_rows(ensemble, tiles, np.arange(rows) ^ base))
+    tail = _Tail(rows, sum(tile.used for tile in tiles if tile.bits < _TAIL_BITS), dtype)
+    return _Ensemble(tuple(shared), form, base, tuple(columns), tail)
 
 
-def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) -> FloatArray:
-    """M[i] of eq. 1 over the small tiles, for the rows ``within``: shape (n, columns)."""
+def _write_tail(
+    ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray, out: FloatArray
+) -> None:
+    """Write M[i] of eq. 1 over the small tiles, for the rows ``within``: shape (n, columns)."""
     small = [t for t, tile in enumerate(tiles) if tile.bits < _TAIL_BITS]
     start = tiles[small[0]].start if small else 0
-    out = np.empty((len(within), sum(tiles[t].used for t in small)), ensemble.tail.dtype)
     # signs as a choice between c and -c: the upper half of the index
     index = signed_columns(len(ensemble.form))[within] ^ ensemble.form[within][:, None]
     for t in small:
@@ -164,7 +173,6 @@ def _tail_rows(ensemble: _Ensemble, tiles: tuple[_Tile, ...], within: IntArray) 
         columns = slice(tile.start - start, tile.start - start + tile.used)
         signs = np.repeat(ensemble.column_signs[t], c.shape[1])[: tile.used]
         np.multiply(rows, signs, out=out[:, columns])
-    return out
 
 
 def _rescale(rows: FloatArray) -> None:
@@ -240,12 +248,21 @@ class _HadamardDirections:
         self, ensemble: _Ensemble, first: int, rows: IntArray, gains: FloatArray
     ) -> Iterator[Block]:
         """Copy the tail's rows."""
-        tail, count = ensemble.tail, ensemble.tail.shape[1]
-        if count and rows.max() >= len(tail):  # a generation that was grown
-            tail = _tail_rows(ensemble, self.tiles, rows ^ ensemble.base)
+        count = ensemble.tail.rows.shape[1]
+        if not count:
+            return
+        tail = ensemble.tail.rows
+        begun, end = ensemble.tail.written, int(rows.max()) + 1
+        if end > len(tail):  # a generation that was grown
+            tail = np.empty((len(rows), count), self.dtype)
+            _write_tail(ensemble, self.tiles, rows ^ ensemble.base, tail)
             rows = np.arange(len(rows))
-        step = max(1, BLOCK_NUMBERS // max(1, count))
-        for top in range(0, len(rows) if count else 0, step):
+        elif end > begun:  # another thread may write them, too: the same numbers
+            within = np.arange(begun, end) ^ ensemble.base
+            _write_tail(ensemble, self.tiles, within, tail[begun:end])
+            ensemble.tail.written = end
+        step = max(1, BLOCK_NUMBERS // count)
+        for top in range(0, len(rows), step):
             chosen = rows[top : top + step]
             block = tail[chosen[0] : chosen[-1] + 1]  # the usual case: successive rows
             if len(block) != len(chosen) or (chosen[1:] <= chosen[:-1]).any():

@@ -16,6 +16,7 @@ from bgs_opt.automatic import AutomaticState
 from bgs_opt.config import Config
 from bgs_opt.directions import QR
 from bgs_opt.gradient import norm
+from bgs_opt.orthogonal import Orthogonal
 from bgs_opt.pairs import Pairs
 from bgs_opt.protocols import FloatArray
 from bgs_opt.sigma import CumulativeAdaptation, clamp
@@ -83,7 +84,7 @@ def _start_automatic(config: Config, state: State, noise: float | None) -> Autom
         boxed = low is not None and high is not None and np.isfinite(high - low).all()
     state.automatic = automatic.init(
         config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype,
-        exact=isinstance(config.sampler, QR), floor=_floor(config, state.center),
+        exact=isinstance(config.sampler, (QR, Orthogonal)), floor=_floor(config, state.center),
         ceiling=config.sigma if boxed else None, workers=config.options.num_workers,
     )  # fmt: skip
     return state.automatic

@@ -16,6 +16,7 @@ from bgs_opt.bounds import BOUND_MODES
 from bgs_opt.directions import QR, Factorised, Gaussian, GaussianTable, Rademacher
 from bgs_opt.hadamard import Hadamard
 from bgs_opt.optimizers import SGD, Adam, ClipUp
+from bgs_opt.orthogonal import Orthogonal
 from bgs_opt.protocols import Layout, Optimizer, Sampler, Schedule
 from bgs_opt.selection import REWARD_SCALES
 from bgs_opt.sigma import CumulativeAdaptation, ExponentialDecay, InverseDecay, LinearDecay
@@ -35,6 +36,8 @@ __all__ = [
 
 QR_LIMIT = 1000
 """``sampler="orthogonal"`` is QR up to this dimension and hadamard beyond it."""
+MIXED_LIMIT = 256
+"""... but above this, where generations differ in size, only for those that need many rows."""
 
 SAMPLERS = (
     "orthogonal",
@@ -54,7 +57,7 @@ LATE = ("ignore", "use")
 REGISTERED: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
-        QR, Factorised, Gaussian, GaussianTable, Hadamard, Rademacher,
+        QR, Factorised, Gaussian, GaussianTable, Hadamard, Orthogonal, Rademacher,
         SGD, Adam, ClipUp, CumulativeAdaptation, ExponentialDecay, InverseDecay,
         LinearDecay,
     )
@@ -63,6 +66,7 @@ REGISTERED: dict[str, type[Any]] = {
 
 
 _SAMPLER_OF: dict[str, Sampler] = {
+    "orthogonal": Hadamard(),  # of long vectors
     "qr": QR(),
     "hadamard": Hadamard(),
     "gaussian": Gaussian(),
@@ -228,13 +232,16 @@ def layout_of(layout: Layout | None, dim: int) -> dict[str, tuple[int, ...]]:
     return checked
 
 
-def sampler_of(sampler: str | Sampler, dim: int, layout: Layout) -> Sampler:
-    """Resolve the name of a sampler."""
+def sampler_of(
+    sampler: str | Sampler, dim: int, layout: Layout, *, mixed: bool = False
+) -> Sampler:
+    """Resolve the name of a sampler; ``mixed`` if generations differ in size."""
     if isinstance(sampler, str):
         name = choice("sampler", sampler, SAMPLERS)
-        if name == "orthogonal":
-            name = "qr" if dim <= QR_LIMIT else "hadamard"
-        sampler = _SAMPLER_OF[name]
+        if name == "orthogonal" and dim <= QR_LIMIT:
+            sampler = Orthogonal() if mixed and dim > MIXED_LIMIT else QR()
+        else:
+            sampler = _SAMPLER_OF[name]
     elif isinstance(sampler, type) or not isinstance(sampler, Sampler):
         wrong_type("sampler", f"one of {', '.join(SAMPLERS)} or a Sampler", sampler)
     if isinstance(sampler, Factorised) and not layout:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bgs_opt.candidates import Source
 from bgs_opt.config import Config
+from bgs_opt.orthogonal import OrthogonalDirections
 from bgs_opt.protocols import Directions, FloatArray, IntArray
 from bgs_opt.selection import acceptance
 from bgs_opt.state import TOLD, Generation, State
@@ -50,6 +51,8 @@ def source_of(
 ) -> Source:
     """What the candidates of a generation are made from."""
     options = config.options
+    if isinstance(directions, OrthogonalDirections):
+        directions = directions.of(generation.target)
     return Source(
         generation.number, center, generation.sigma, config.scale, generation.probe,
         directions, config.entropy, config.low, config.high, options.bound_mode,

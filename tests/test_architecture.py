@@ -41,6 +41,7 @@ LAYERS = (
     {"gene_state"},
     {"gene_generation", "gene_keeping"},
     {"gene_pool"},
+    {"orthogonal"},
     {"options"},
     {"config"},
     {"candidates"},

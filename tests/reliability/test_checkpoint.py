@@ -129,6 +129,9 @@ RUNS = {
     ),
     "open bounds": lambda: BGS(np.ones(3), 0.1, bounds=([-np.inf, 0, 1], np.inf)),
     "automatic": lambda: BGS(np.ones(5), 0.1, optimizer="auto", budget=500),
+    "orthogonal": lambda: BGS(
+        np.ones(300), 0.1, optimizer="auto", seed=1, options=Options(noisy=True)
+    ),
     "subnormal": lambda: BGS([5e-324, -0.0, 1e150], 1e-3, options=Options(min_sigma=1e-308)),
     "in the middle": example,
 }  # fmt: skip

@@ -183,7 +183,8 @@ def test_a_run_that_is_read_saved_and_copied_meanwhile_stays_what_it_is(tmp_path
                 assert len(out) == len(candidates) - copied.num_evaluations
                 copied.tell(out, values[out.ids])
             assert fingerprint(copied)["center"] == fingerprint(serial)["center"]
-            assert opt.best.value >= values.min() or np.isnan(opt.best.value)
+            best = opt.best.value  # read once: it may be the first value the next moment
+            assert best >= values.min() or np.isnan(best)
             assert np.isfinite(opt.average).all()
             assert opt.stop() == {}
             assert opt.history["sigma"].tolist() in ([], [0.1])
