@@ -225,10 +225,15 @@ class Candidates:
     def x(self) -> FloatArray:
         """All points, read-only, shape (n, d)."""
         out = np.empty((len(self), self.dim), self._source.center.dtype)
-        for start, stop in self._chunks(max(2, BLOCK_NUMBERS // self.dim)):
+        for start, stop in self._chunks(self._rows):
             self._source.write(self._slots[start:stop], out[start:stop])
         out.setflags(write=False)
         return out
+
+    @property
+    def _rows(self) -> int:
+        """Rows that are made at once: about a block, and both ends of each pair."""
+        return 2 * -(-BLOCK_NUMBERS // (2 * self.dim))
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -237,7 +242,7 @@ class Candidates:
         return f"Candidates(n={len(self)}, dim={self.dim}, generation={self.generation})"
 
     def __iter__(self) -> Iterator[FloatArray]:
-        for start, stop in self._chunks(max(2, BLOCK_NUMBERS // self.dim)):
+        for start, stop in self._chunks(self._rows):
             yield from Candidates(self._source, self._slots[start:stop]).x
 
     @overload
