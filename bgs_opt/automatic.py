@@ -17,7 +17,7 @@ gradient at n = d, its projection at n < d (eq. 3-4 of arXiv 2207.06572, without
    direction, so that the product is measured. The first step is as long as sigma sqrt(n), shorter
    where the differences hardly stand out of the noise.
 2. Width: sigma falls while the squared differences stand out of the noise, comes back while
-   they do not, and grows beyond its start while neither differences nor curvature can be seen.
+   they do not, and grows beyond its start while the function looks quadratic (``width.py``).
 3. Under noise the average of the centers from AVERAGE_FROM of the run on is recommended.
 4. A function is rough if its gradient changes by more than its length when sigma narrows 16
    times. It is followed at the wide sigma, where narrow structure averages out, and from
@@ -51,6 +51,7 @@ from bgs_opt.automatic_state import (
 )
 from bgs_opt.quasi_newton import eager_search, line_search, newton_step, retreat
 from bgs_opt.survey import Combine, narrow, smooth_or_rough, survey
+from bgs_opt.width import RISE, adapt_width, hear, power_of
 
 __all__ = [
     "AutomaticState",
@@ -67,12 +68,6 @@ __all__ = [
 # noisy, rough or partial (DRIFT)
 KAPPA = 0.35  # how fast the rate follows the correlation of successive gradients
 BIAS = 0.05  # ... and how much it leans to long steps, since the average removes what they cost
-SHRINK = 8.0  # sigma falls while squared differences exceed the noise by this factor, ...
-FALL = 0.9  # ... by this factor a generation;
-GROW = 4.0  # it comes back while they do not,
-BACK = 1.03
-BLIND = 2.0  # and goes beyond what it ever was while neither differences nor curvature stand out.
-RISE = 1.25
 LIMIT = 0.5  # the longest step, in units of sigma sqrt(d)
 DOUBT = 2.0  # a first step is shortened by this over the power of the differences, ...
 LEAST = 0.3  # ... but not below this share
@@ -188,7 +183,7 @@ def failed(state: AutomaticState, center: Array, spent: int) -> Array:
 def restart(state: AutomaticState) -> None:
     """Go on from another point: what was learned of the surroundings of the last is forgotten."""
     state.step = np.zeros_like(state.step)
-    state.slope, state.averaged = 0.0, 0.0
+    state.slope, state.averaged, state.bends = 0.0, 0.0, np.zeros(5)
     if state.mode in (NEWTON, CHECK):
         state.mode, state.checks, state.count, state.value = NEWTON, 0, 0, math.nan
     elif state.mode == SURVEY:  # begin it anew, now or when it is due
@@ -217,7 +212,7 @@ def _drift(state: AutomaticState, center: Array, gradient: Array, f: Values) -> 
     radius = state.sigma * math.sqrt(state.dim)
     directions = math.sqrt(min(len(f.plus), state.dim))
     length = float(np.linalg.norm(state.step))
-    _listen(state, f)
+    hear(state, f)
     if state.rate <= 0.0:
         state.rate = state.sigma * directions / norm * _trust(state, f)
     elif length > 0.0 and state.slope > 0.0:
@@ -226,7 +221,7 @@ def _drift(state: AutomaticState, center: Array, gradient: Array, f: Values) -> 
         )  # of the slope along the last step
         state.rate *= math.exp(KAPPA * max(-1.0, min(1.0, left + BIAS)))
     state.rate = min(state.rate, radius / norm)
-    _width(state, f)
+    adapt_width(state, f)
     state.slope = norm
     state.step = delta = limited(-state.rate * gradient, LIMIT * radius)
     if _progress(state) > AVERAGE_FROM:
@@ -248,43 +243,8 @@ def _drift(state: AutomaticState, center: Array, gradient: Array, f: Values) -> 
     return delta
 
 
-def _listen(state: AutomaticState, f: Values) -> None:
-    """Take the variance of the noise from repeated values of the center."""
-    if len(f.center) >= 2:
-        state.noise_weight = min(100.0, state.noise_weight + 1.0)
-        state.noise += (float(np.var(f.center, ddof=1)) - state.noise) / state.noise_weight
-
-
-def _power(state: AutomaticState, f: Values) -> float:
-    """Mean squared difference over what noise alone would give."""
-    return min(1e6, float(np.mean((f.plus - f.minus) ** 2)) / 2.0 / state.noise)
-
-
 def _trust(state: AutomaticState, f: Values) -> float:
     """The share of a first step that is taken: differences that are noise tell no length."""
     if state.noise <= 0.0:
         return 1.0
-    return max(LEAST, 1.0 - DOUBT / max(_power(state, f), DOUBT))
-
-
-def _width(state: AutomaticState, f: Values) -> None:
-    """Sigma falls while the differences stand out of the noise, and grows while nothing does."""
-    if state.rough or state.noise <= 0.0:
-        return
-    power = _power(state, f)
-    state.power = power if state.power == 0.0 else 0.8 * state.power + 0.2 * power
-    if len(f.center):
-        bend = float(np.mean(f.plus + f.minus)) / 2.0 - float(np.mean(f.center))
-        state.bend = bend if state.bend == 0.0 else 0.8 * state.bend + 0.2 * bend
-    if state.power > SHRINK:
-        factor = max(FALL, min(1.0, 1e-3 * state.sigma0 / state.sigma))
-    elif state.power < BLIND and len(f.center) and abs(state.bend) < math.sqrt(state.noise):
-        factor = min(RISE, max(1.0, state.ceiling / state.sigma))
-    elif state.power < GROW:
-        factor = min(BACK, max(1.0, state.top / state.sigma))
-    else:
-        return
-    state.sigma *= factor
-    state.top = max(state.top, state.sigma)
-    state.power = 1.0 + max(0.0, state.power - 1.0) * factor**2
-    state.bend *= factor**2
+    return max(LEAST, 1.0 - DOUBT / max(power_of(state, f), DOUBT))

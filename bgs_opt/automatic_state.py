@@ -20,6 +20,7 @@ __all__ = [
     "NEWTON",
     "SCALES",
     "SURVEY",
+    "WIDEST",
     "AutomaticState",
     "Values",
     "init",
@@ -34,6 +35,7 @@ SCALES = 4  # the narrowest scale of a survey is sigma / 2**SCALES
 BLOCKS = 4  # blocks of directions at each of its scales under noise
 DENSE, LARGEST = 200, 1000  # up to DENSE as many secant pairs as dimensions, up to LARGEST FEW
 FEW = 8
+WIDEST = 10.0  # how far sigma goes beyond its start where the function looks quadratic
 ROUNDS = 16  # rounds of all workers below which there are too few full gradients
 
 
@@ -72,6 +74,7 @@ class AutomaticState:
     noise_weight: float
     power: float  # smoothed mean squared difference / (2 noise)
     bend: float  # smoothed lift of the values at sigma over the center's
+    bends: Array  # sums of a fit to it, shape (5,); see width.py
     rate: float  # step per gradient (0: not known yet)
     slope: float  # DRIFT: length of the last gradient (0: none)
     value: float  # NEWTON: value at the base (nan: not known)
@@ -158,6 +161,7 @@ def init(
         noise_weight=3.0 if known else 0.0,
         power=0.0,
         bend=0.0,
+        bends=np.zeros(5),
         rate=0.0,
         slope=0.0,
         value=math.nan,

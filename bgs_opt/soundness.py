@@ -212,15 +212,16 @@ def _check_automatic(config: Config, rule: Any) -> None:
     _check_numbers(rule)
     for name in ("base", "gradient", "step", "average"):
         _check_vector(name, getattr(rule, name), config)
-    ratio = getattr(rule.ratio, "dtype", None) == np.float64 and rule.ratio.shape == (SCALES + 1,)
-    _need(ratio, "ratio", f"{SCALES + 1} numbers", rule.ratio)
-    pairs = rule.s_pairs, rule.y_pairs
-    for array in pairs:
+    for name, size in (("ratio", SCALES + 1), ("bends", 5)):
+        array = getattr(rule, name)
+        flat = isinstance(array, np.ndarray) and array.dtype == np.float64
+        _need(flat and array.shape == (size,), name, f"{size} numbers", array)
+    for array in (rule.s_pairs, rule.y_pairs):
         fits = isinstance(array, np.ndarray) and array.dtype == np.dtype(config.dtype)
         fits = fits and array.ndim == 2 and array.shape[1] == config.dim
         _need(fits, "s_pairs, y_pairs", f"rows of {config.dim} numbers of {config.dtype}", array)
-    _need(len(pairs[0]) == len(pairs[1]), "s_pairs, y_pairs", "as many of each", len(pairs[1]))
-    _need(len(pairs[0]) or not rule.newton, "s_pairs", "rows", pairs[0])
+    _need(len(rule.s_pairs) == len(rule.y_pairs), "y_pairs", "as many as s_pairs", rule.y_pairs)
+    _need(len(rule.s_pairs) or not rule.newton, "s_pairs", "rows", rule.s_pairs)
     integer("dim", rule.dim, config.dim, config.dim)
     integer("pairs", rule.pairs, 1, max(config.dim, 1 << 24))
     integer("mode", rule.mode, 0, SURVEY)

@@ -24,7 +24,7 @@ LAYERS = (
     {"streams"},
     {"automatic_state", "walsh"},
     {"quasi_newton"},
-    {"survey"},
+    {"survey", "width"},
     {
         "automatic",
         "averaging",
