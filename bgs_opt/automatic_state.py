@@ -7,7 +7,7 @@ fewer directions than dimensions), NEWTON (a full gradient) and CHECK (a line se
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +74,6 @@ class AutomaticState:
     noise_weight: float
     power: float  # smoothed mean squared difference / (2 noise)
     bend: float  # smoothed lift of the values at sigma over the center's
-    bends: Array  # sums of a fit to it, shape (5,); see width.py
     rate: float  # step per gradient (0: not known yet)
     slope: float  # DRIFT: length of the last gradient (0: none)
     value: float  # NEWTON: value at the base (nan: not known)
@@ -90,6 +89,7 @@ class AutomaticState:
     average: Array
     s_pairs: Array
     y_pairs: Array
+    bends: Array = field(default_factory=lambda: np.zeros(5))  # sums of width.py
 
 
 def start_evaluations(budget: int | None) -> int:
@@ -124,7 +124,7 @@ def init(
     exact : bool
         Whether d directions are an orthogonal basis.
     floor, ceiling : float
-        Of sigma; with bounds on x the ceiling is the starting sigma, None is 1000 times it.
+        Of sigma; a ceiling of None is 1000 times the starting sigma.
     workers : int
         Evaluations that go on at the same time: a generation has at least so many.
     """
@@ -161,7 +161,6 @@ def init(
         noise_weight=3.0 if known else 0.0,
         power=0.0,
         bend=0.0,
-        bends=np.zeros(5),
         rate=0.0,
         slope=0.0,
         value=math.nan,

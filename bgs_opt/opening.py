@@ -79,15 +79,28 @@ def _start(config: Config, center: FloatArray, number: int, hair: int) -> Genera
 
 
 def _start_automatic(config: Config, state: State, noise: float | None) -> AutomaticState:
-    low, high = config.low, config.high
-    with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
-        boxed = low is not None and high is not None and np.isfinite(high - low).all()
     state.automatic = automatic.init(
         config.dim, config.sigma, budget=config.budget, noise=noise, dtype=config.dtype,
         exact=isinstance(config.sampler, (QR, Orthogonal)), floor=_floor(config, state.center),
-        ceiling=config.sigma if boxed else None, workers=config.options.num_workers,
+        ceiling=_ceiling(config), workers=config.options.num_workers,
     )  # fmt: skip
     return state.automatic
+
+
+def _ceiling(config: Config) -> float | None:
+    """Largest sigma of the automatic rule: few points of a box's middle may be beyond its walls.
+
+    A third of the narrowest half width, or the start if that is more; None without bounds.
+    """
+    if config.low is None or config.high is None:
+        return None
+    with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
+        width = config.high - config.low
+    if not np.isfinite(width).all():
+        return None
+    half = width / 2 if config.scale is None else width / 2 / config.scale
+    half = half[half > 0]
+    return max(config.sigma, float(half.min()) / 3) if half.size else config.sigma
 
 
 def _floor(config: Config, center: FloatArray) -> float:

@@ -125,6 +125,17 @@ def test_books_of_a_generation_that_do_not_agree_are_refused(key, value, saved):
         BGS.load(saved)
 
 
+def test_a_file_from_before_sigma_followed_the_bend_is_read(tmp_path):
+    opt = BGS(np.ones(5), 0.1, optimizer="auto", seed=1, options=fuzz.Options(noisy=True))
+    play(opt, 2).save(tmp_path / "run.npz")
+    forged(tmp_path / "run.npz", lambda _, state: state["automatic"]["items"].pop("bends"))
+    loaded = BGS.load(tmp_path / "run.npz")
+    candidates = loaded.ask()
+    np.testing.assert_array_equal(candidates.x, opt.ask().x)
+    loaded.tell(candidates, np.arange(float(len(candidates))))
+    play(loaded, 2)
+
+
 def test_a_run_that_was_grown_and_is_late_passes_the_checks(tmp_path):
     """The checks are of what a run may be, not of what it mostly is."""
     opt = BGS(np.ones(3), 0.1, num_directions=2, seed=1,
