@@ -74,7 +74,9 @@ def minimize(
         Each side a scalar or of shape (d,). Every point evaluated lies inside.
     sigma : float, optional
         Start size of the perturbations; by default 0.3 of the half width of finite bounds (each
-        coordinate in proportion), else 0.3 of the root mean square of x0, or 0.3.
+        coordinate in proportion), else 0.3 of the root mean square of x0, or 0.3. The automatic
+        rule changes it: under noise up to ten times the start, and further where nothing can be
+        seen; ``Options.max_sigma`` and finite bounds limit that.
     budget : int, optional
         Evaluations in all; by default 400 d, or no limit if ``max_time`` is given.
     workers : int or concurrent.futures.Executor

@@ -90,17 +90,19 @@ def _start_automatic(config: Config, state: State, noise: float | None) -> Autom
 def _ceiling(config: Config) -> float | None:
     """Largest sigma of the automatic rule: few points of a box's middle may be beyond its walls.
 
-    A third of the narrowest half width, or the start if that is more; None without bounds.
+    A third of the narrowest half width, or the start if that is more; None where none is.
     """
+    most = config.options.max_sigma
     if config.low is None or config.high is None:
-        return None
+        return most
     with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
         width = config.high - config.low
     if not np.isfinite(width).all():
-        return None
+        return most
     half = width / 2 if config.scale is None else width / 2 / config.scale
     half = half[half > 0]
-    return max(config.sigma, float(half.min()) / 3) if half.size else config.sigma
+    widest = max(config.sigma, float(half.min()) / 3) if half.size else config.sigma
+    return widest if most is None else min(widest, most)
 
 
 def _floor(config: Config, center: FloatArray) -> float:

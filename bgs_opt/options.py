@@ -122,7 +122,8 @@ class Options:
     bound_mode : {"clip", "reflect"}
         What happens to a candidate outside the bounds.
     min_sigma, max_sigma : float, optional
-        Floor and ceiling of sigma; by default 1e-15 and 1e6 times the start.
+        Floor and ceiling of sigma; by default 1e-15 and 1e6 times the start (1e3 times with the
+        automatic rule).
     learning_rate_schedule : Schedule, optional
         Factor >= 0 on the learning rate by generation.
     noisy : bool, optional

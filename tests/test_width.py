@@ -147,6 +147,12 @@ def test_in_a_box_sigma_grows_to_a_third_of_the_half_width(half, scale, largest)
     assert sigmas.max() > 0.7 * largest
 
 
+def test_sigma_stays_at_the_largest_that_the_options_allow():
+    largest = 1.6 * SIGMA
+    sigmas, _ = noisy_run(sphere, options=Options(noisy=True, max_sigma=largest))
+    assert largest / width.RISE < sigmas.max() <= largest
+
+
 def test_a_coordinate_that_is_fixed_is_no_narrow_side_of_a_box():
     low = np.full(20, -50.0)
     low[3] = 0.0
