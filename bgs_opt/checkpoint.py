@@ -7,6 +7,7 @@ named a0, a1 and so on. Loading builds only the classes named here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from typing import Any, BinaryIO
@@ -31,6 +32,16 @@ _CLASSES: dict[str, type[Any]] = {
 } | REGISTERED
 
 
+@functools.cache
+def _names(kind: type[Any]) -> list[str]:
+    """Names of a class's fields.
+
+    Once: ``dataclasses.fields`` shortens a tuple each time, of which the interpreter keeps up to
+    2,000 of each length for later: memory that rises for hours where a run is saved now and then.
+    """
+    return [field.name for field in dataclasses.fields(kind)]
+
+
 def _encode(value: Any, arrays: Arrays) -> Any:
     """Tree of JSON values; arrays go to ``arrays``, the same array only once."""
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -52,8 +63,8 @@ def _encode(value: Any, arrays: Arrays) -> Any:
         return {"!": "dict", "items": {k: _encode(v, arrays) for k, v in value.items()}}
     kind = type(value).__name__
     if _CLASSES.get(kind) is type(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return {"!": kind, "items": {k: _encode(v, arrays) for k, v in fields.items()}}
+        items = {name: _encode(getattr(value, name), arrays) for name in _names(type(value))}
+        return {"!": kind, "items": items}
     raise CheckpointError(
         f"a {kind} cannot be written into a checkpoint: expected a sampler, optimizer or "
         "schedule of bgs_opt; pickle the BGS object instead"
@@ -77,10 +88,10 @@ def _decode(tree: Any, arrays: Arrays) -> Any:
 def describe(config: Config) -> dict[str, str]:
     """Each field of a configuration as text, for comparison."""
     out = {}
-    for item in dataclasses.fields(config):
+    for name in _names(type(config)):
         arrays: Arrays = {}
-        tree = _encode(getattr(config, item.name), arrays)
-        out[item.name] = json.dumps(tree) + "".join(digest("", {k: v}) for k, v in arrays.items())
+        tree = _encode(getattr(config, name), arrays)
+        out[name] = json.dumps(tree) + "".join(digest("", {k: v}) for k, v in arrays.items())
     return out
 
 
