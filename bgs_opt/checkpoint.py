@@ -7,7 +7,6 @@ named a0, a1 and so on. Loading builds only the classes named here.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 from typing import Any, BinaryIO
@@ -32,14 +31,11 @@ _CLASSES: dict[str, type[Any]] = {
 } | REGISTERED
 
 
-@functools.cache
-def _names(kind: type[Any]) -> list[str]:
-    """Names of a class's fields.
-
-    Once: ``dataclasses.fields`` shortens a tuple each time, of which the interpreter keeps up to
-    2,000 of each length for later: memory that rises for hours where a run is saved now and then.
-    """
-    return [field.name for field in dataclasses.fields(kind)]
+# Once: ``dataclasses.fields`` shortens a tuple each time, of which the interpreter keeps up to 2,000
+# of each length for later: memory that rises for hours where a run is saved now and then.
+_FIELDS = {
+    name: [field.name for field in dataclasses.fields(kind)] for name, kind in _CLASSES.items()
+}
 
 
 def _encode(value: Any, arrays: Arrays) -> Any:
@@ -63,7 +59,7 @@ def _encode(value: Any, arrays: Arrays) -> Any:
         return {"!": "dict", "items": {k: _encode(v, arrays) for k, v in value.items()}}
     kind = type(value).__name__
     if _CLASSES.get(kind) is type(value):
-        items = {name: _encode(getattr(value, name), arrays) for name in _names(type(value))}
+        items = {name: _encode(getattr(value, name), arrays) for name in _FIELDS[kind]}
         return {"!": kind, "items": items}
     raise CheckpointError(
         f"a {kind} cannot be written into a checkpoint: expected a sampler, optimizer or "
@@ -88,7 +84,7 @@ def _decode(tree: Any, arrays: Arrays) -> Any:
 def describe(config: Config) -> dict[str, str]:
     """Each field of a configuration as text, for comparison."""
     out = {}
-    for name in _names(type(config)):
+    for name in _FIELDS["Config"]:
         arrays: Arrays = {}
         tree = _encode(getattr(config, name), arrays)
         out[name] = json.dumps(tree) + "".join(digest("", {k: v}) for k, v in arrays.items())
