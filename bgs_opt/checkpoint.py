@@ -31,8 +31,8 @@ _CLASSES: dict[str, type[Any]] = {
 } | REGISTERED
 
 
-# Once: ``dataclasses.fields`` shortens a tuple each time, of which the interpreter keeps up to 2,000
-# of each length for later: memory that rises for hours where a run is saved now and then.
+# Once: ``dataclasses.fields`` shortens a tuple each time, and the interpreter keeps up to 2,000 of
+# each length for later: memory that rises for hours where a run is saved now and then.
 _FIELDS = {
     name: [field.name for field in dataclasses.fields(kind)] for name, kind in _CLASSES.items()
 }

@@ -961,3 +961,29 @@ def test_a_private_file_is_private_at_every_moment(path):
         with at_call(STAGES[stage], look):
             example(generations=5).save(path)
     assert modes == [0o600, 0o600]
+
+
+# ---- hours of saves
+
+MANY_SAVES = """
+import gc, sys
+import numpy as np
+from bgs_opt import BGS, Options
+
+opt = BGS(np.zeros(50), 0.1, seed=1, options=Options(late="use"))
+for number in range(7):
+    candidates = opt.ask()
+    opt.tell(candidates[:-2], np.random.default_rng(number).normal(size=len(candidates) - 2))
+    opt.discard(candidates[-2:])
+gc.disable()  # a full collection is rare in a long run, and empties the lists
+for count in (150, 100):
+    before = sys.getallocatedblocks()
+    for _ in range(count):
+        opt.save(sys.argv[1])
+print(sys.getallocatedblocks() - before)
+"""
+
+
+def test_a_save_leaves_nothing_in_the_lists_of_the_interpreter(tmp_path):
+    """It was ten blocks each time, up to 2,000 of each size."""
+    assert int(python(MANY_SAVES, tmp_path / "run.npz")) < 100
