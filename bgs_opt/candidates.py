@@ -232,8 +232,8 @@ class Candidates:
 
     @property
     def _rows(self) -> int:
-        """Rows that are made at once: about a block, and both ends of each pair."""
-        return 2 * -(-BLOCK_NUMBERS // (2 * self.dim))
+        """Rows that are made at once: both ends of about a block of directions."""
+        return 2 * -(-BLOCK_NUMBERS // self.dim)
 
     def __len__(self) -> int:
         return len(self._slots)
