@@ -90,18 +90,19 @@ def _start_automatic(config: Config, state: State, noise: float | None) -> Autom
 def _ceiling(config: Config) -> float | None:
     """Largest sigma of the automatic rule: few points of a box's middle may be beyond its walls.
 
-    A third of the narrowest half width, or the start if that is more; None where none is.
+    A third of the narrowest half width, at most 1000 times the start and at least the start; None
+    where there is none.
     """
     most = config.options.max_sigma
     if config.low is None or config.high is None:
         return most
     with np.errstate(over="ignore"):  # a width beyond the largest number is an open side
         width = config.high - config.low
+        half = width / 2 if config.scale is None else width / 2 / config.scale
     if not np.isfinite(width).all():
         return most
-    half = width / 2 if config.scale is None else width / 2 / config.scale
-    half = half[half > 0]
-    widest = max(config.sigma, float(half.min()) / 3) if half.size else config.sigma
+    third = float(np.min(half, initial=3e3 * config.sigma, where=half > 0)) / 3
+    widest = max(config.sigma, third) if (half > 0).any() else config.sigma
     return widest if most is None else min(widest, most)
 
 

@@ -153,6 +153,15 @@ def test_sigma_stays_at_the_largest_that_the_options_allow():
     assert largest / width.RISE < sigmas.max() <= largest
 
 
+@pytest.mark.parametrize(
+    ("half", "scale", "largest"), [(1e300, 1e-30, 1000 * SIGMA), (0.0, None, SIGMA)]
+)
+def test_the_ceiling_of_a_vast_or_empty_box_is_a_multiple_of_the_start(half, scale, largest):
+    opt = BGS(np.zeros(4), SIGMA, optimizer="auto", bounds=(-half, half),
+              options=Options(noisy=False, scale=scale, start_evaluations=0))  # fmt: skip
+    assert opt._state.automatic.ceiling == pytest.approx(largest)
+
+
 def test_a_coordinate_that_is_fixed_is_no_narrow_side_of_a_box():
     low = np.full(20, -50.0)
     low[3] = 0.0
