@@ -49,8 +49,8 @@ def save(training: Training, path: Path) -> None:
         return
     training.settle()
     policy = training.team.player.policy
-    progress = dataclasses.asdict(training.progress)
-    finished = {str(start): block for start, block in progress.pop("finished").items()}
+    progress = dict(vars(training.progress))
+    finished = {str(start): _block(block) for start, block in progress.pop("finished").items()}
     columns = list(training.progress.rows[0]) if progress["rows"] else []
     progress["rows"] = [list(row.values()) for row in training.progress.rows]
     arrays = {name: torch.from_numpy(np.array(progress.pop(name)))
@@ -147,6 +147,12 @@ def _plain(config: Config) -> Config:
     if isinstance(config.optimizer, TorchOptimizer):
         return dataclasses.replace(config, optimizer=SGD())
     return config
+
+
+def _block(block: Episodes) -> dict[str, Any]:
+    """A block that was played, as what :func:`_episodes` takes."""
+    moments = block.moments
+    return {**vars(block), "moments": None if moments is None else moments.state()}
 
 
 def _as_tensors(tree: Any) -> Any:

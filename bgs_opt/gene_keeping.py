@@ -35,7 +35,7 @@ def to_dict(config: GeneConfig, state: GeneState) -> dict[str, Any]:
     best = state.best or BestGene(np.full(config.dim, np.nan), np.nan)
     return {
         "format": FORMAT,
-        **dataclasses.asdict(config),
+        **{name: getattr(config, name) for name in _FIELDS},
         "generation": state.generation,
         "fittest": state.fittest,
         "best_fitness": best.fitness,

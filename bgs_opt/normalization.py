@@ -7,7 +7,6 @@ Welford's method. Observation filter of ARS V2 (Mania et al. 2018, arXiv 1803.07
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,4 +129,4 @@ class RunningMoments:
 
     def state(self) -> dict[str, Any]:
         """Arrays and numbers from which ``RunningMoments(**state)`` is the same again."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}

@@ -969,17 +969,22 @@ MANY_SAVES = """
 import gc, sys
 import numpy as np
 from bgs_opt import BGS, Options
+from bgs_opt.gene_pool import GenePool
+from bgs_opt.normalization import RunningMoments
 
 opt = BGS(np.zeros(50), 0.1, seed=1, options=Options(late="use"))
 for number in range(7):
     candidates = opt.ask()
     opt.tell(candidates[:-2], np.random.default_rng(number).normal(size=len(candidates) - 2))
     opt.discard(candidates[-2:])
+pool, moments = GenePool(4, 6, seed=1), RunningMoments.of_size(3)
 gc.disable()  # a full collection is rare in a long run, and empties the lists
 for count in (150, 100):
     before = sys.getallocatedblocks()
     for _ in range(count):
         opt.save(sys.argv[1])
+        pool.state_dict()
+        moments.state()
 print(sys.getallocatedblocks() - before)
 """
 
