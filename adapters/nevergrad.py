@@ -19,6 +19,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import bgs_opt
 from bgs_opt import Options
@@ -107,10 +108,15 @@ class ParametrizedBGS(base.ConfiguredOptimizer):
         noisy: bool | None = None,
     ) -> None:
         super().__init__(BGSRun, locals(), as_config=True)
-        self.search(2, None, 0, Options())  # the core checks every argument
+        self.search(np.zeros(2), None, 0, Options())  # the core checks every argument
 
     def search(
-        self, dim: int, budget: int | None, seed: Any, options: Options, box: Box | None = None
+        self,
+        start: npt.NDArray[Any],
+        budget: int | None,
+        seed: Any,
+        options: Options,
+        box: Box | None = None,
     ) -> bgs_opt.BGS:
         """Make the optimizer of the core that these options describe."""
         given = dict(self._config)
@@ -130,13 +136,13 @@ class ParametrizedBGS(base.ConfiguredOptimizer):
         else:
             changes["late"] = "use"  # with several workers no pair is wasted
             changes["center_evaluations"] = 1  # what is recommended should have been evaluated
-            _plan(given, changes, dim, budget, options.num_workers)
+            _plan(given, changes, len(start), budget, options.num_workers)
         if box is not None:
             changes["scale"] = np.minimum(1.0, box.widest / given["sigma"])
         bounds = None if box is None else (box.low, box.high)
         options = dataclasses.replace(options, **changes)
         return bgs_opt.BGS(
-            np.zeros(dim), bounds=bounds, budget=budget, seed=seed, options=options, **given
+            start, bounds=bounds, budget=budget, seed=seed, options=options, **given
         )
 
 

@@ -34,6 +34,7 @@ Vector = npt.NDArray[np.float64]
 FAILED = 1e20
 """A loss that is not below this is a point that failed (Nevergrad makes them 5e20)."""
 
+ASIDE = 1e-3  # how far from an edge a search over steps starts
 REACH = 6.0  # bounds farther from the start than this are left to Nevergrad
 SURE_BUDGET = 20  # below this, what the function says of its noise is believed
 
@@ -50,7 +51,12 @@ class Family(Protocol):
     """Makes the optimizer of the core."""
 
     def search(
-        self, dim: int, budget: int | None, seed: Any, options: Options, box: Box | None = None
+        self,
+        start: Vector,
+        budget: int | None,
+        seed: Any,
+        options: Options,
+        box: Box | None = None,
     ) -> BGS:
         """Make it."""
         ...
@@ -124,7 +130,8 @@ class BGSRun(base.Optimizer):
         if asked != self.budget - 1 or self.budget < SURE_BUDGET:
             return False
         center = self._run.center  # was it evaluated before?
-        return bool(center.any()) and not np.array_equal(center, self._run.best.x)
+        known = (_start(self.parametrization, self._box), self._run.best.x)
+        return not any(np.array_equal(center, point) for point in known)
 
     def _internal_tell_candidate(self, candidate: Any, loss: float) -> None:
         if self.num_objectives > 1 and not self._several:
@@ -218,7 +225,8 @@ class BGSRun(base.Optimizer):
                 distinct=True, noisy=self._noisy(),
             )  # fmt: skip
             seed = int.from_bytes(self._rng.bytes(16), "little")
-            self._run = self._family.search(self.dimension, self.budget, seed, options, self._box)
+            start = _start(self.parametrization, self._box)
+            self._run = self._family.search(start, self.budget, seed, options, self._box)
         return self._run
 
     def _noisy(self) -> bool | None:
@@ -233,6 +241,17 @@ class BGSRun(base.Optimizer):
 def _sampled(parametrization: Any) -> bool:
     """Whether values are drawn at random, as those of a Choice."""
     return not ng.p.helpers.analyze(parametrization).deterministic
+
+
+def _start(parametrization: Any, box: Box | None) -> Vector:
+    """Where the search starts: at Nevergrad's own start, 0, but beside an edge of steps.
+
+    Evaluations of the start are a hair apart, and the start of an even number of steps is the
+    edge between two of them: without noise the values would differ.
+    """
+    steps = not ng.p.helpers.analyze(parametrization).continuous
+    start = np.full(parametrization.dimension, -ASIDE if steps else 0.0)
+    return start if box is None else np.clip(start, box.low, box.high)
 
 
 def _box(parametrization: Any) -> Box | None:

@@ -485,6 +485,27 @@ def test_under_noise_the_average_of_the_center_is_recommended_with_a_loss(flagge
     assert sphere(found.value) < sphere(lucky)
 
 
+@pytest.mark.parametrize("name", ["BGS", "BGSWide"])
+@pytest.mark.parametrize("kind", ["choice", "integer", "integers", "free"])
+@pytest.mark.parametrize("steps", range(2, 13))
+def test_a_start_on_the_edge_between_two_steps_is_not_noise(steps, kind, name):
+    """Of an even number of steps the middle is an edge, and repeats are a hair apart."""
+    made = {
+        "choice": ng.p.TransitionChoice(list(range(steps))),
+        "integer": ng.p.Scalar(lower=0, upper=steps - 1).set_integer_casting(),
+        "integers": ng.p.Array(shape=(3,), lower=0, upper=steps - 1).set_integer_casting(),
+        "free": ng.p.Scalar(init=steps / 2).set_integer_casting(),
+    }[kind]
+    optimizer = ng.optimizers.registry[name](made, budget=100)
+
+    def loss(x):
+        return float(np.abs(np.asarray(x) - steps + 1.3).sum())
+
+    found = optimizer.minimize(loss)
+    assert optimizer._run.noisy is False
+    assert found.loss == loss(found.value)
+
+
 def test_noise_is_found_though_the_function_is_said_to_be_deterministic():
     for deviation, expected in ((0.0, False), (1e-6, True), (3.0, True)):
         optimizer = seeded(BGS(4, 100))
