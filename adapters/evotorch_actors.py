@@ -25,6 +25,7 @@ with needs("bgs_opt.adapters.evotorch", extra="evotorch"):
 
 from bgs_opt.errors import ArgumentValueError, WorkerLostWarning
 
+from .evotorch_best import Best
 from .evotorch_sampling import Rows
 
 __all__ = [
@@ -110,6 +111,7 @@ def evaluate(problem: Problem, batch: SolutionBatch) -> None:
 
 
 def _evaluate(problem: Problem, batch: SolutionBatch) -> None:
+    kept = Best(problem)
     try:
         problem.evaluate(batch)
     except AttributeError:
@@ -117,6 +119,7 @@ def _evaluate(problem: Problem, batch: SolutionBatch) -> None:
         if torch.isfinite(batch.access_evals()[:, : len(problem.senses)]).any():
             raise
         problem._after_eval_status = dict(problem.after_eval_hook.accumulate_dict(batch))
+    kept.without_failed(problem, batch)
 
 
 def seedable(problem: Problem) -> None:

@@ -60,7 +60,8 @@ def _train(args: argparse.Namespace) -> int:
     spec = _spec(args.env, named_values("--env-option", args.env_option))
     policy = args.policy or "linear"
     with console.running(args) as bar:
-        result = train(policy, spec, progress=bar, **keywords(args))
+        with console.same_folder():
+            result = train(policy, spec, progress=bar, **keywords(args))
         if args.output:
             result.policy.save(args.output)
         if args.plot:

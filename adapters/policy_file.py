@@ -19,7 +19,7 @@ from bgs_opt.extras import needs
 with needs("bgs_opt.adapters.policy", extra="policy"):
     import torch
 
-from bgs_opt.archive import damage, stored
+from bgs_opt.archive import damage, opened, stored
 from bgs_opt.errors import CheckpointError
 
 __all__ = ["load"]
@@ -130,9 +130,11 @@ def load(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         If the file is damaged, claims more than it holds, or has anything else in it.
     """
     name = os.fspath(path)
-    with damage(name, what), open(path, "rb") as file:
+    with damage(name, what), opened(path) as file:
         entries = dict(stored(file, name))
-        (text,) = (entry for entry in entries if entry.endswith("/data.pkl"))
+        text = next((entry for entry in entries if entry.endswith("/data.pkl")), "")
+        if not text:
+            raise CheckpointError("got an archive without data.pkl, which torch.save writes")
         root = text.removesuffix("data.pkl")
         if entries.get(f"{root}byteorder", b"little") != sys.byteorder.encode():
             raise CheckpointError(f"{name}: expected numbers of this machine's byte order")

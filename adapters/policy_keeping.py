@@ -99,7 +99,8 @@ def restore(player: Player, genes: GeneRun | None, path: Path) -> tuple[BGS, Pro
     normalized = player.policy.normalizer is not None
     if (progress.moments is not None) != normalized:
         raise ArgumentValueError(
-            f"normalize: expected {not normalized}, as in {path}; got {normalized}"
+            f"normalize: expected {not normalized} (or the environment of the run in {path}); got "
+            f"{normalized}"
         )
     if (genes is None) != (saved["genes"] is None):
         raise ArgumentValueError(

@@ -10,6 +10,7 @@ import inspect
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ def bgs(
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+    known -= {"args", "bounds", "callback"}  # SciPy's minimize has these itself
     unknown = sorted(set(options) - known)
     if unknown:
         wrong_type(
@@ -148,7 +150,7 @@ def _bounds(bounds: Any, dim: int) -> Any:
         wrong_value("bounds", expected, bounds)
     low = [-np.inf if pair[0] is None else pair[0] for pair in pairs]
     high = [np.inf if pair[1] is None else pair[1] for pair in pairs]
-    return low, high
+    return SimpleNamespace(lb=low, ub=high)  # two lists in two dimensions might be pairs
 
 
 def _workers(workers: Any) -> int | Executor:

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TypeAlias
@@ -24,7 +25,7 @@ import numpy as np
 
 from bgs_opt.errors import CheckpointError
 
-__all__ = ["Arrays", "damage", "digest", "dump", "load", "stored"]
+__all__ = ["Arrays", "damage", "digest", "dump", "load", "opened", "stored"]
 
 Arrays: TypeAlias = dict[str, np.ndarray[Any, Any]]
 _STAMP = (1980, 1, 1, 0, 0, 0)  # equal runs give equal files
@@ -102,6 +103,14 @@ def damage(
         ) from error
 
 
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read; a pipe or a device may have no end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise CheckpointError("got a pipe or a device")
+    return open(path, "rb")
+
+
 def stored(file: BinaryIO, name: str) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of each entry of a .zip file that is no larger than it says.
 
@@ -151,10 +160,14 @@ def load(file: BinaryIO, name: str, version: int) -> tuple[Any, Arrays]:
         If the file claims more than it holds, has another format version, or its checksum does
         not match. Other damage raises other errors: call it within :func:`damage`.
     """
-    arrays = {
-        entry.removesuffix(".npy"): _array_of(data, f"{name}: {entry}")
-        for entry, data in stored(file, name)
-    }
+    arrays: Arrays = {}
+    for entry, data in stored(file, name):
+        if not entry.endswith(".npy"):
+            torch = " (a policy or a run of train())" if entry.endswith("/data.pkl") else ""
+            raise CheckpointError(f"got an archive with {entry}{torch}")
+        arrays[entry.removesuffix(".npy")] = _array_of(data, f"{name}: {entry}")
+    if "header" not in arrays:
+        raise CheckpointError("got an .npz without a header of bgs_opt")
     if arrays["header"].nbytes > _TEXT:
         raise CheckpointError(f"{name}: expected at most {_TEXT} bytes of text in its header")
     head = json.loads(arrays.pop("header").tobytes().decode())  # UTF-8, no other codec

@@ -82,11 +82,15 @@ def _decode(tree: Any, arrays: Arrays) -> Any:
 
 
 def describe(config: Config) -> dict[str, str]:
-    """Each field of a configuration as text, for comparison."""
+    """Each field of a configuration, and of its options, as text, for comparison."""
+    fields = {name: getattr(config, name) for name in _FIELDS["Config"] if name != "options"}
+    fields = fields | {
+        name: getattr(config.options, name) for name in _FIELDS["Options"] if name not in fields
+    }
     out = {}
-    for name in _FIELDS["Config"]:
+    for name, value in fields.items():
         arrays: Arrays = {}
-        tree = _encode(getattr(config, name), arrays)
+        tree = _encode(value, arrays)
         out[name] = json.dumps(tree) + "".join(digest("", {k: v}) for k, v in arrays.items())
     return out
 
@@ -125,7 +129,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Config, State]:
     FileNotFoundError
         If there is no such file.
     """
-    with damage(path), open(path, "rb") as file:
+    with damage(path), archive.opened(path) as file:
         return load(file, os.fspath(path))
 
 
@@ -133,6 +137,8 @@ def load(file: BinaryIO, name: str) -> tuple[Config, State]:
     """Read a run from a binary file that is open; ``name`` is for messages."""
     with damage(name):
         tree, arrays = archive.load(file, name, FORMAT)
+        if "gene_pool" in tree:
+            raise CheckpointError("got a gene pool")
         config, state = _decode(tree["config"], arrays), _decode(tree["state"], arrays)
         check(config, state)
         return config, state

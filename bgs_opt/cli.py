@@ -93,7 +93,8 @@ def _minimize(args: argparse.Namespace) -> int:
             fun = Program(args.command, timeout, retries, bool(args.strict))
             threads = stack.enter_context(fun.threads(given.get("workers", 1)))
             given |= {"workers": threads, "pass_seed": "{seed}" in fun.takes}
-        result = minimize(fun, x0, bounds=bounds, progress=bar, **given)
+        with console.same_folder():
+            result = minimize(fun, x0, bounds=bounds, progress=bar, **given)
     _report(args, result)
     if args.output and args.output.endswith(".npy"):
         np.save(args.output, result.x)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bgs_opt.box import bounds_of
 from bgs_opt.optimizers import Adam
 from bgs_opt.options import (
     Options,
@@ -24,7 +25,6 @@ from bgs_opt.protocols import FloatArray, Layout, Optimizer, Sampler, Schedule
 from bgs_opt.sigma import CumulativeAdaptation, factor
 from bgs_opt.streams import SeedLike, entropy_of
 from bgs_opt.validation import (
-    as_array,
     flag,
     integer,
     real,
@@ -33,7 +33,7 @@ from bgs_opt.validation import (
     wrong_value,
 )
 
-__all__ = ["Config", "Factors", "bounds_of", "configure", "default_directions", "point_of"]
+__all__ = ["Config", "Factors", "configure", "default_directions", "point_of"]
 
 SigmaRule = Schedule | CumulativeAdaptation | None
 
@@ -90,46 +90,6 @@ class Config:
         )
 
 
-def bounds_of(
-    bounds: object, dim: int, dtype: npt.DTypeLike = np.float64
-) -> tuple[FloatArray | None, FloatArray | None]:
-    """Low and high of shape (d,), or None twice.
-
-    Parameters
-    ----------
-    bounds : None, (low, high) or scipy.optimize.Bounds
-        Each side a scalar or of shape (d,); infinite for open sides.
-    """
-    if bounds is None:
-        return None, None
-    expected = f"(low, high), each a scalar or of shape ({dim},), or scipy.optimize.Bounds"
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
-        sides = [bounds.lb, bounds.ub]
-    elif isinstance(bounds, (tuple, list, np.ndarray)) and len(bounds) == 2:
-        sides = list(bounds)
-    else:
-        wrong_type("bounds", expected, bounds)
-    arrays = []
-    for side in sides:
-        array = as_array("bounds", expected, side)
-        if array.size and array.dtype.kind not in "fiu":
-            wrong_type("bounds", expected, side)
-        if array.shape not in ((), (1,), (dim,)):
-            wrong_value("bounds", expected, array)
-        full = np.broadcast_to(array, (dim,))
-        if (nans := np.flatnonzero(np.isnan(full))).size:
-            wrong_value("bounds", "numbers that are not NaN", f"nan at coordinate {nans[0]}")
-        with np.errstate(over="ignore"):  # beyond float32: open
-            arrays.append(np.ascontiguousarray(full.astype(dtype)))
-    low, high = arrays
-    if (crossed := np.flatnonzero(~(low <= high))).size:
-        at = int(crossed[0])
-        wrong_value("bounds", "low <= high", f"[{low[at]}, {high[at]}] at coordinate {at}")
-    if np.isposinf(low).any() or np.isneginf(high).any():
-        wrong_value("bounds", "low < inf and high > -inf", bounds)
-    return low, high
-
-
 def scale_of(scale: object, dim: int, dtype: np.dtype[Any], layout: Layout) -> FloatArray | None:
     """``Options.scale`` as a vector of shape (d,), checked; None stays None."""
     if scale is None:
@@ -156,6 +116,9 @@ def _start(x0: npt.ArrayLike, sigma: object) -> tuple[FloatArray, float]:
     center = real_vector("x0", x0)
     _check_finite("x0", center)
     low, high = float(np.finfo(center.dtype).tiny), float(np.finfo(center.dtype).max)
+    if np.abs(center).max() > high / 1e3:  # points around it must be finite too
+        at = int(np.abs(center).argmax())
+        wrong_value("x0", f"numbers up to {high / 1e3:.3g}", f"{center[at]} at coordinate {at}")
     return center, real("sigma", sigma, low, high)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "fail",
     "plain",
     "running",
+    "same_folder",
     "table",
 ]
 
@@ -81,6 +82,16 @@ def running(args: argparse.Namespace) -> Iterator[bool]:
         if args.json:
             stack.enter_context(_stdout_to_stderr())
         yield bool(not args.quiet and (args.progress or sys.stderr.isatty()))
+
+
+@contextlib.contextmanager
+def same_folder() -> Iterator[None]:
+    """Be in the same folder afterwards: what is evaluated may go to another."""
+    here = os.getcwd()
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 @contextlib.contextmanager

@@ -97,14 +97,15 @@ class Driver:
                 if MESSAGES[reason][1] and reason != "max_time":
                     values, whole = self._final()
                     reason = reason if whole else "interrupted"
+                if MESSAGES[reason][1] and self._found_nothing(values):
+                    reason = "stalled"
             finally:
                 self.evaluator.close()
             return "interrupted" if self.interrupts.presses else reason, values
 
     def _search(self) -> str:
         """Run the loop; whatever ends it, tell and save what is there."""
-        error: BaseException | None = None
-        reason = ""
+        reason, error = "", None
         try:
             reason = self._loop()
         except KeyboardInterrupt:
@@ -136,6 +137,11 @@ class Driver:
             error = error or other
         self._save()
         return error
+
+    def _found_nothing(self, values: FloatArray) -> bool:
+        """Whether every evaluation failed or was given up."""
+        tried = self.opt.num_evaluations + self.opt.counts["discarded"] + self.lost + len(values)
+        return tried > 0 and not np.isfinite([self.opt.best.value, *values]).any()
 
     def _loop(self) -> str:
         self._enqueue(self.opt.pending)
@@ -232,7 +238,7 @@ class Driver:
             self.on_values(len(told))
         if lost:
             updated |= self.opt.discard([o.id for o in lost]).updated
-            self._warn_of_loss(lost[0])
+            self._warn_of(lost[0])
         self.lost_in_a_row = 0 if told else self.lost_in_a_row + len(lost)
         return updated
 
@@ -244,7 +250,7 @@ class Driver:
             self.opt.tell([i for i, _ in finite], [v for _, v in finite])
             raise
 
-    def _warn_of_loss(self, lost: Outcome) -> None:
+    def _warn_of(self, lost: Outcome) -> None:
         text = f"an evaluation was given up: {lost.lost} (`nlost` of the result counts them)"
         self._warn(WorkerLostWarning, text)
 
@@ -274,7 +280,7 @@ class Driver:
                 values |= {o.id: o.value for o in outcomes if o.value is not None}
                 if lost := [o for o in outcomes if o.value is None]:
                     self.lost += len(lost)
-                    self._warn_of_loss(lost[0])
+                    self._warn_of(lost[0])
                 self.on_values(len(outcomes) - len(lost))
         except KeyboardInterrupt:
             whole = False

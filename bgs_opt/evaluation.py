@@ -66,37 +66,38 @@ class Objective:
 
     def __call__(self, x: FloatArray, seed: int) -> float:
         """Evaluate one point."""
+        x.setflags(write=False)  # what came by a pickle could be written
         extra = {"seed": seed} if self.pass_seed else {}
         return as_value(self.fun(x, *self.args, **extra))
 
     def many(self, x: FloatArray, seeds: np.ndarray[Any, Any]) -> FloatArray:
         """Evaluate points (n, d) in one call; values of shape (n,)."""
         extra = {"seed": seeds} if self.pass_seed else {}
-        values = np.asarray(self.fun(x, *self.args, **extra))
-        if values.dtype.kind not in "fiu" or values.shape != (len(x),):
+        result = self.fun(x, *self.args, **extra)
+        masked = np.ma.is_masked(result)
+        values = np.asarray(result)
+        if masked or values.dtype.kind not in "fiu" or values.shape != (len(x),):
             raise ArgumentTypeError(
                 f"fun: expected {len(x)} real numbers, shape ({len(x)},), for an array of points "
-                f"of shape {x.shape} (vectorized=True); got {describe(values)}"
+                f"of shape {x.shape} (vectorized=True); got "
+                f"{describe(result if masked else values)}"
             )
         return values.astype(np.float64)
 
 
 def as_value(result: object) -> float:
     """Return what the objective returned as a float, if it is one real number."""
-    if np.ma.is_masked(result):
-        pass
-    elif isinstance(result, np.ndarray) and result.size == 1:
-        result = result.reshape(-1)[0].item()
-    elif isinstance(result, numbers.Real) or not hasattr(result, "item"):
-        pass
-    else:
-        with contextlib.suppress(TypeError, ValueError, RuntimeError):
-            result = result.item()  # a 0-d array of another library
-    if isinstance(result, (bool, np.bool_)) or not isinstance(result, numbers.Real):
-        raise ArgumentTypeError(
-            f"fun: expected it to return a real number; got {describe(result)}"
-        )
-    return float(result)
+    value = result
+    if not np.ma.is_masked(value):
+        if isinstance(value, np.ndarray) and value.size == 1:
+            value = value.reshape(-1)[0]
+        if not isinstance(value, (numbers.Real, np.datetime64)) and hasattr(value, "item"):
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                value = value.item()  # a 0-d array of another library
+    if not isinstance(value, (bool, np.bool_, np.timedelta64)) and isinstance(value, numbers.Real):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an int beyond float64
+            return float(value)
+    raise ArgumentTypeError(f"fun: expected it to return a real number; got {describe(value)}")
 
 
 def noted(error: BaseException, text: str) -> None:

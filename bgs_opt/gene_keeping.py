@@ -133,7 +133,7 @@ def read(path: str | os.PathLike[str]) -> tuple[GeneConfig, GeneState]:
     FileNotFoundError
         If there is no such file.
     """
-    with damage(path), open(path, "rb") as file:
+    with damage(path), archive.opened(path) as file:
         body, arrays = archive.load(file, os.fspath(path), FORMAT)
         if "gene_pool" not in body:
             raise CheckpointError(f"{os.fspath(path)}: expected a gene pool; got something else")

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bgs_opt.errors import ArgumentValueError, BGSError, BGSWarning
+from bgs_opt.programs import Watchdog, answer, kill
 from bgs_opt.protocols import FloatArray
 from bgs_opt.validation import integer, real
 
@@ -47,7 +47,7 @@ class Program:
         the path of a file with one number a line, ``{seed}`` the seed, and ``{}`` the numbers
         with spaces between; a word that is ``{}`` and nothing else becomes one word a number.
         Without any of them the numbers go to stdin, one a line. The value is the last number
-        that the program prints on stdout.
+        that the program prints on stdout; of what it prints 64 KiB are kept.
     timeout : float, optional
         Seconds after which the program is killed, with all that it started.
     retries : int
@@ -87,6 +87,7 @@ class Program:
         self.takes = {key for word in self.words for key in _PLACEHOLDER.findall(word)}
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._watchdog: Watchdog | None = None
         self._closed = self._warned = False
 
     def __call__(self, x: FloatArray, seed: int = 0) -> float:
@@ -118,21 +119,25 @@ class Program:
                 return "was stopped", False, ""
             process = self._started(words, given)
             self._running.add(process)
+            if self._watchdog is not None:
+                self._watchdog.started(process)
         with process:
             try:
-                out, err = process.communicate(given, self.timeout)
+                out, err = answer(process, given, self.timeout)
             except subprocess.TimeoutExpired:
-                _kill(process)
+                kill(process)
                 return f"gave no value within {self.timeout:g} s", True, ""
             finally:
                 with self._lock:
                     self._running.discard(process)
+                    if self._watchdog is not None:
+                        self._watchdog.ended(process)
         status = process.returncode
         if status < 0:
             return f"was killed by signal {-status}", True, ""
-        said = err.decode(errors="replace").strip().splitlines()[:1]
+        said = err.strip().splitlines()[:1]
         problem = ": ".join([f"ended with status {status}", *said]) if status else ""
-        return problem, False, out.decode(errors="replace")
+        return problem, False, out
 
     def _started(self, words: list[str], given: bytes | None) -> subprocess.Popen[bytes]:
         try:
@@ -174,30 +179,21 @@ class Program:
 
     @contextlib.contextmanager
     def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
-        """Threads to run it in; at the end nothing that they started is left."""
+        """Threads to run it in; at whatever end, nothing that they started is left."""
         with ThreadPoolExecutor(integer("workers", count, 1, 4096)) as executor:
+            self._watchdog = Watchdog()
             try:
                 yield executor
             finally:
                 self.close()
+                self._watchdog.close()
 
     def close(self) -> None:
         """Kill what runs, and start nothing more."""
         with self._lock:
             self._closed = True
             for process in self._running:
-                _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and all that it started."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+                kill(process)
 
 
 def imported(target: str) -> Callable[..., Any]:

@@ -213,7 +213,7 @@ class Worker:
             raise WorkerStartError(
                 f"a worker process could not start ({how}): the script needs "
                 '`if __name__ == "__main__":` around the call that starts workers, or importing '
-                "it fails there (its own message stands above)"
+                "it fails there, as it does if it came by stdin (its own message stands above)"
             )
         if self._unused >= ATTEMPTS:
             self.close()

@@ -72,19 +72,19 @@ class Run:
         with self._lock:
             state = self._state
             if state.best_x is None:
-                return Best(state.center, float("nan"))
-            return Best(state.best_x, self._best_value)
+                return Best(state.center.view(), float("nan"))
+            return Best(state.best_x.view(), self._best_value)
 
     @property
     def center(self) -> FloatArray:
         """Current center theta, read-only, shape (d,)."""
-        return self._state.center
+        return self._state.center.view()  # a view cannot be made writable
 
     @property
     def average(self) -> FloatArray:
         """Average of the center where one is kept, else the center; read-only, shape (d,)."""
         with self._lock:
-            return recommended(self._config, self._state)
+            return recommended(self._config, self._state).view()
 
     @property
     def recommendation(self) -> FloatArray:

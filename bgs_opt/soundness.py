@@ -13,9 +13,9 @@ from typing import Any, NoReturn, get_type_hints
 
 import numpy as np
 
-from bgs_opt.automatic import AutomaticState
-from bgs_opt.automatic_state import SCALES, SURVEY
-from bgs_opt.config import Config, bounds_of, default_directions
+from bgs_opt.automatic_state import SCALES, SURVEY, AutomaticState
+from bgs_opt.box import bounds_of
+from bgs_opt.config import Config, default_directions
 from bgs_opt.directions import Factorised
 from bgs_opt.errors import BGSError, CheckpointError
 from bgs_opt.optimizers import SGD, Adam, ClipUp

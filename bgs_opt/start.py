@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bgs_opt.bgs import BGS
-from bgs_opt.config import bounds_of
+from bgs_opt.box import bounds_of, sides_of
 from bgs_opt.errors import ArgumentValueError
 from bgs_opt.options import Options
 from bgs_opt.protocols import FloatArray
@@ -67,11 +67,7 @@ def _size(x: FloatArray) -> float:
 def _middle(bounds: object) -> FloatArray:
     """The middle of finite bounds, of shape (d,)."""
     expected = "(low, high), each a scalar or of shape (d,), or scipy.optimize.Bounds"
-    sides: Any = (
-        (bounds.lb, bounds.ub) if hasattr(bounds, "lb") and hasattr(bounds, "ub") else bounds
-    )
-    if not isinstance(sides, (tuple, list, np.ndarray)) or len(sides) != 2:
-        wrong_type("bounds", expected, bounds)
+    sides = sides_of(bounds, expected)
     try:
         low, high = np.broadcast_arrays(*(np.atleast_1d(np.asarray(s, float)) for s in sides))
     except (TypeError, ValueError):
@@ -101,7 +97,10 @@ def _keywords(function: Callable[..., Any]) -> set[str]:
 
 
 def checkpoint_of(checkpoint: object, resume: bool) -> Path | None:
-    """Path of the checkpoint, which can be written or may be resumed."""
+    """Path of the checkpoint, which can be written or may be resumed.
+
+    It is absolute, as what is evaluated may go to another folder.
+    """
     if checkpoint is None:
         if resume:
             wrong_value("checkpoint", "the path of the run to resume", None)
@@ -115,7 +114,7 @@ def checkpoint_of(checkpoint: object, resume: bool) -> Path | None:
         )
     if not path.resolve().parent.is_dir():
         wrong_value("checkpoint", "a path in a folder that exists", str(path))
-    return path
+    return path.absolute()
 
 
 def resumed(opt: BGS, path: Path, *, seeded: bool) -> BGS:

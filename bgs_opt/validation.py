@@ -29,7 +29,8 @@ __all__ = [
 def describe(value: object) -> str:
     """Short description of what came: repr for scalars, type and shape for arrays."""
     if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
+        kind = "a masked array" if np.ma.is_masked(value) else "an array"
+        return f"{kind} of shape {value.shape} and dtype {value.dtype}"
     try:
         text = repr(value)
     except Exception:  # an int of 5,000 digits, or whatever the caller's class raises

@@ -275,3 +275,8 @@ class Unloadable:
 
     def __call__(self, x: np.ndarray) -> float:
         return sphere(x)
+
+
+def moves_its_point(x):
+    x += 1.0
+    return sphere(x)

@@ -72,6 +72,11 @@ def hangs_up(x):
     return sphere(x)
 
 
+def wanders(x):
+    os.chdir("other" if Path("other").exists() else ".")
+    return sphere(x)
+
+
 class Interrupt:
     """Raises KeyboardInterrupt at the 20th call."""
 
@@ -277,12 +282,24 @@ def test_warnings_of_ours_are_one_line_and_those_of_the_objective_stay(capsys, m
         monkeypatch.setattr(warnings, "showwarning", lambda *given: seen.append(given))
         seen: list[object] = []
         assert run(f"minimize {ME}:warner --dim 2 --budget 20 --json") == 0
-        assert run(f"minimize {ME}:nothing --dim 2 --budget 20 --json") == 0
-    lines = capsys.readouterr().err.splitlines()
+        assert run(f"minimize {ME}:nothing --dim 2 --budget 20 --json") == 1
+    *lines, last = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("bgs-opt: warning: ") for line in lines)
+    assert last.startswith("bgs-opt: error: no generation of late had a usable pair of finite")
     assert "NaN or infinite" in lines[0]
     assert {category for _, category, *_ in seen} == {RuntimeWarning}
+
+
+def test_files_lie_where_they_were_asked_for_wherever_the_objective_goes(capsys):
+    Path("other").mkdir()
+    here = Path.cwd()
+    words = "--checkpoint run.npz --output x.txt --plot run.png"
+    assert run(f"minimize {ME}:wanders --dim 2 --budget 20 --json {words}") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [found[name] for name in ("checkpoint", "output")] == ["run.npz", "x.txt"]
+    assert {"run.npz", "x.txt", "run.png"} <= {path.name for path in here.iterdir()}
+    assert not list((here / "other").iterdir())
 
 
 # ---- MODULE:FUNCTION
@@ -400,7 +417,8 @@ def test_another_run_in_the_checkpoint_is_refused_by_the_names_of_the_options(ca
     words = f"minimize {ME}:sphere --dim 2 --budget 20 --checkpoint run.npz --seed 1"
     assert run(f"{words} --quiet") == 0
     line = failure(capsys, 2, f"{words} --sigma 3 --seed 2 --resume")
-    assert line.startswith("--seed, --sigma: expected what the run in run.npz was started with")
+    path = Path("run.npz").absolute()
+    assert line.startswith(f"--seed, --sigma: expected what the run in {path} was started with")
 
 
 @pytest.mark.parametrize(
@@ -409,11 +427,12 @@ def test_another_run_in_the_checkpoint_is_refused_by_the_names_of_the_options(ca
         ("raises", "the objective raised ValueError: first line second line (test_cli.py, line "),
         ("returns_text", "fun: expected it to return a real number; got '0.5' (str)"),
         ("leaves", "the objective called sys.exit('enough'); return nan for a failed point"),
-        ("sphere --checkpoint bad.npz --resume", "bad.npz: expected a checkpoint of bgs_opt; it"),
+        ("sphere --checkpoint bad.npz --resume", "FOLDER/bad.npz: expected a checkpoint of bgs_"),
     ],
 )
 def test_a_run_that_fails_says_why_and_ends_with_1(capsys, words, message):
     Path("bad.npz").write_bytes(b"no checkpoint")
+    message = message.replace("FOLDER", str(Path.cwd()))
     assert failure(capsys, 1, f"minimize {ME}:{words} --dim 2").startswith(message)
 
 

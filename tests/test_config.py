@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds
 
-from bgs_opt import BGS, SGD, ClipUp, CumulativeAdaptation, Options
-from bgs_opt.config import bounds_of, configure
+from bgs_opt import BGS, SGD, ClipUp, CumulativeAdaptation, Options, minimize
+from bgs_opt.box import bounds_of
+from bgs_opt.config import configure
 from bgs_opt.errors import ArgumentTypeError, ArgumentValueError
 
 DEFAULTS = {
@@ -83,6 +84,27 @@ def test_bounds_of_every_form_become_two_vectors(bounds, low, high, dtype):
         np.testing.assert_array_equal(side, expected)
 
 
+@pytest.mark.parametrize("bounds", [
+    [(-2, 2), (-2, 2)], [(0, 1), (2, 3)], ((-2, 2), (-2, 2)), [[0, 1], [0, 1]],
+    [(None, 1), (0, None)],
+], ids=str)  # fmt: skip
+def test_pairs_in_two_dimensions_are_not_taken_for_low_and_high(bounds):
+    with pytest.raises(ArgumentValueError, match=r"^bounds: .*transpose makes it of SciPy's"):
+        bounds_of(bounds, 2)
+    with pytest.raises(ArgumentValueError, match=r"^bounds: .*transpose makes it of SciPy's"):
+        minimize(lambda x: 0.0, bounds=bounds)
+
+
+@pytest.mark.parametrize("bounds", [
+    ((0, -1), (1, 3)), [[0, -1], [1, 3]], [np.array([0, -1]), np.array([1, 3])],
+    np.transpose([(0, 1), (-1, 3)]),
+], ids=str)  # fmt: skip
+def test_two_vectors_of_two_numbers_are_low_and_high(bounds):
+    low, high = bounds_of(bounds, 2)
+    np.testing.assert_array_equal(low, [0, -1])
+    np.testing.assert_array_equal(high, [1, 3])
+
+
 def test_no_bounds_are_no_bounds():
     assert bounds_of(None, 3) == (None, None)
 
@@ -99,7 +121,9 @@ def test_bounds_are_copied():
     [
         (1, -1), ([0, 5, 0], [1, 4, 1]), (math.nan, 1), (0, math.nan), (0, [1, math.nan, 1]),
         (INF, INF), (-INF, -INF), (INF, -INF), ([0, 0], 1), (0, np.ones((3, 1))), (0,), (0, 1, 2),
-        [(0, 1)] * 3, 5, "01", {"low": 0, "high": 1}, (0, "a"), Bounds(1, -1), Bounds([0, 0], 1),
+        [(0, 1)] * 3, ((0, 1),) * 3, [[0, 1]] * 3,
+        [(None, 1)] * 3, [(0, 1)], 5, "01", {"low": 0, "high": 1},
+        (0, "a"), Bounds(1, -1), Bounds([0, 0], 1),
     ],
     ids=str,
 )  # fmt: skip

@@ -21,6 +21,7 @@ NEVERGRAD = "bgs_opt.adapters.nevergrad needs {}: pip install 'bgs-opt[nevergrad
 MISSING = {  # by module: the message, and the packages that it cannot do without
     "evotorch": (EVOTORCH, ("torch", "evotorch")),
     "evotorch_actors": (EVOTORCH, ("torch", "evotorch", "ray")),
+    "evotorch_best": (EVOTORCH, ("torch", "evotorch")),
     "evotorch_distribution": (EVOTORCH, ("torch", "evotorch")),
     "evotorch_fitness": (EVOTORCH, ("torch",)),
     "evotorch_functional": (EVOTORCH, ("torch", "evotorch")),

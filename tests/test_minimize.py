@@ -328,7 +328,8 @@ def test_a_function_may_return_a_tensor_of_one_number():
     [
         None, "1.0", True, np.True_, 1j, np.array(1j), np.array([1.0, 2.0]), np.array([]), [1.0],
         (1.0,), np.array([True]), np.array(["1"]), np.ma.masked, np.ma.array([1.0], mask=[True]),
-        object(), Tensor(1.0, 2.0),
+        object(), Tensor(1.0, 2.0), np.array([None], object), np.timedelta64(5, "ns"),
+        np.datetime64(5, "ns"), 10**400,
     ],
 )  # fmt: skip
 def test_a_function_that_returns_something_else_is_told_so(value):
@@ -682,6 +683,24 @@ def test_whether_there_is_noise_is_found_by_evaluating_the_start(optimizer):
     assert minimize(fun, X0, seed=0, budget=300, optimizer=optimizer).noisy is False
 
 
+def test_masked_values_of_many_points_are_no_values():
+    def fun(x):
+        values = np.ma.masked_array(rows(x))
+        values[x[:, 0] < 0] = np.ma.masked
+        return values
+
+    with pytest.raises(ArgumentTypeError, match=r"fun: .* got a masked array of shape"):
+        minimize(fun, X0, seed=0, budget=100, vectorized=True)
+    found = minimize(lambda x: np.ma.masked_array(rows(x)), X0, seed=0, vectorized=True)
+    assert bits(found) == bits(minimize(rows, X0, seed=0, vectorized=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_function_may_not_change_its_point_in_whatever_process(workers):
+    with pytest.raises(ValueError, match="read-only"):
+        minimize(objectives.moves_its_point, X0, budget=10, workers=workers)
+
+
 # ---- checkpoint and resume
 
 
@@ -799,8 +818,8 @@ OTHERS = [
     ({"learning_rate": 0.5}, "learning_rate"),
     ({"sampler": "gaussian"}, "sampler"),
     ({"selection": "max"}, "selection"),
-    ({"noisy": True}, "options"),
-    ({"options": Options(repeats=2)}, "options"),
+    ({"noisy": True}, "noisy"),
+    ({"options": Options(repeats=2)}, "repeats"),
 ]
 
 
@@ -934,7 +953,64 @@ def test_what_a_checkpoint_cannot_hold_is_an_error_at_the_start(tmp_path):
     assert minimize(sphere, X0, sampler=Own(), budget=20).nfev == 20
 
 
+class Wandering:
+    """A sphere that goes to another folder, and may fail there."""
+
+    def __init__(self, folder, *, fails=False):
+        self.folder, self.fails = folder, fails
+
+    def __call__(self, x):
+        os.chdir(self.folder)
+        if self.fails:
+            raise ValueError("no simulator here")
+        return sphere(x)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A folder with a file of the same name as the checkpoint, which is someone else's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "run.npz").write_text("someone else's")
+    yield tmp_path / "other"
+    assert (tmp_path / "other" / "run.npz").read_text() == "someone else's"
+
+
+def test_a_relative_checkpoint_stays_where_it_was_given(elsewhere):
+    """Not where the function goes meanwhile."""
+    whole = minimize(sphere, X0, budget=60, seed=1)
+    minimize(Wandering(elsewhere), X0, budget=60, seed=1, maxiter=2, checkpoint="run.npz",
+             checkpoint_seconds=0)  # fmt: skip
+    path = elsewhere.parent / "run.npz"
+    resumed = minimize(sphere, X0, budget=60, seed=1, checkpoint=path, resume=True)
+    assert bits(resumed) == bits(whole)
+
+
+def test_the_file_of_a_run_that_fails_at_once_is_removed_and_no_other(elsewhere):
+    with pytest.raises(ValueError, match="no simulator here"):
+        minimize(Wandering(elsewhere, fails=True), X0, budget=60, checkpoint="run.npz")
+    assert not (elsewhere.parent / "run.npz").exists()
+
+
 # ---- bad values
+
+
+@pytest.mark.parametrize("noisy", [None, True, False])
+@pytest.mark.parametrize("budget", [1, 2, 9, 40])
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
+def test_a_run_of_failed_values_alone_is_no_success(budget, noisy):
+    result = minimize(lambda x: np.nan, X0, budget=budget, noisy=noisy)
+    assert (result.status, result.success) == (6, False)
+    assert result.nfev == budget
+    assert np.isnan(result.fun)
+
+
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.BGSWarning")
+def test_one_value_is_enough_for_success():
+    values = iter([np.nan] * 8 + [3.0] + [np.nan] * 99)
+    result = minimize(lambda x: next(values), X0, budget=20, optimizer="sgd", num_directions=4)
+    assert result.success
+    assert result.best.value == 3.0
 
 
 def test_a_value_that_is_not_finite_is_refused_if_wanted_and_the_others_are_kept(tmp_path):

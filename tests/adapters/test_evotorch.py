@@ -548,6 +548,51 @@ def test_bad_fitnesses_never_become_parameters_and_never_rank_best(sense, bad):
     assert math.isfinite(search.status["pop_best_eval"])
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("sense", ["min", "max"])
+@pytest.mark.parametrize("failing", [range(5, 9), range(4), range(9)])
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.NonFiniteValueWarning")
+def test_a_generation_that_fails_as_a_whole_has_no_best_solution(failing, sense, bad):
+    values = []
+
+    def fun(x):
+        fails = len(values) in failing
+        values.append(torch.full((len(x),), bad) if fails else squares(x))
+        return values[-1]
+
+    search = made(sphere(sense, function=fun))
+    for number in range(9):
+        search.step()
+        seen = torch.cat(values)
+        seen = seen[seen.isfinite()]
+        sign = 1 if sense == "min" else -1
+        best, worst = (sign * seen.min(), sign * seen.max()) if len(seen) else (None, None)
+        status = dict(search.status)
+        assert status.get("best_eval") == best, number
+        assert status.get("worst_eval") == worst, number
+        if best is not None:
+            assert float(status["best"].evals[0]) == best
+
+
+@pytest.mark.filterwarnings("ignore::bgs_opt.errors.NonFiniteValueWarning")
+def test_an_objective_that_fails_keeps_its_best_beside_another():
+    count = [0]
+
+    def two(x):
+        count[0] += 1
+        failed = torch.full((len(x),), -math.inf) if count[0] != 2 else squares(x)
+        return torch.stack([squares(x), failed], dim=-1)
+
+    problem = Problem(["min", "min"], two, solution_length=4, initial_bounds=(-1, 1),
+                      vectorized=True)  # fmt: skip
+    search = made(problem, obj_index=0)
+    search.step()
+    assert search.status["best"][1] is None
+    assert float(search.status["best"][0].evals[0]) >= 0
+    search.run(3)
+    assert all(float(found.evals[1]) >= 0 for found in search.status["best"][1:])
+
+
 @pytest.mark.parametrize("value", [math.nan, 3.0, math.inf])
 @pytest.mark.parametrize("optimizer", [None, "clipup", "adam"])
 @pytest.mark.filterwarnings("ignore::bgs_opt.errors.NonFiniteValueWarning")

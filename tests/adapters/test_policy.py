@@ -343,11 +343,32 @@ def test_a_run_of_other_arguments_is_not_resumed(tmp_path):
         ArgumentValueError, match=r"num_directions.*expected what the run in \S+run.pt was"
     ):
         short(checkpoint=path, resume=True, num_directions=5)
-    with pytest.raises(ArgumentValueError, match=r"normalize: expected False, as in"):
+    with pytest.raises(ArgumentValueError, match=r"normalize: expected False \(or the env"):
         short(checkpoint=path, resume=True, normalize=True)
     with pytest.raises(ArgumentValueError, match=r"checkpoint: expected a new path"):
         short(checkpoint=path)
     assert path.read_bytes() == before
+
+
+class Wandering(Target):
+    """An environment that goes to another folder."""
+
+    def reset(self, *, seed=None, options=None):
+        os.chdir("other" if Path("other").exists() else ".")
+        return super().reset(seed=seed, options=options)
+
+
+def test_a_relative_checkpoint_stays_where_it_was_given(tmp_path, monkeypatch):
+    """In the folder where the environment goes lies another run of that name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    short(generations=1, seed=4, checkpoint="other/run.pt")
+    before = (tmp_path / "other" / "run.pt").read_bytes()
+    whole = short(generations=3, checkpoint=tmp_path / "whole.pt")
+    short(Wandering, generations=2, checkpoint="run.pt")
+    assert Path.cwd() == tmp_path / "other"
+    assert (tmp_path / "other" / "run.pt").read_bytes() == before
+    same(short(generations=3, checkpoint=tmp_path / "run.pt", resume=True), whole)
 
 
 def test_an_unseeded_run_is_resumed(tmp_path):

@@ -126,6 +126,24 @@ def test_bounds_of_another_form_are_refused(bounds):
         minimize(sphere, [0.5, 0.5], method=bgs, bounds=bounds)
 
 
+def test_pairs_are_bounds_in_two_dimensions_too():
+    result = minimize(sphere, [0.5, 2.5], method=bgs, bounds=[(0.5, 1), (2, 3)])
+    np.testing.assert_allclose(result.x, [0.5, 2], atol=1e-6)
+    fixed = minimize(sphere, [1, 1], method=bgs, bounds=[(1, 1), (1, 1)], options={"maxfev": 9})
+    np.testing.assert_array_equal(fixed.x, [1, 1])
+
+
+def test_what_scipy_has_itself_is_not_said_to_be_an_option():
+    with pytest.raises(TypeError) as caught:
+        minimize(sphere, [1.0, 2.0], method=bgs, options={"popsize": 3})
+    named = str(caught.value).partition("one of ")[2].partition(";")[0].split(", ")
+    for name in named:
+        options = {name: object()}
+        with pytest.raises((TypeError, ValueError)) as caught:
+            minimize(sphere, [1.0, 2.0], method=bgs, options=options)
+        assert "multiple values" not in str(caught.value)
+
+
 def test_an_executor_serves_as_workers():
     with ThreadPoolExecutor(2) as pool:
         options = {"rng": 5, "workers": pool, "maxfev": 300}

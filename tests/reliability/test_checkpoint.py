@@ -334,8 +334,8 @@ def lying(entries: dict[str, bytes]) -> bytes:
 FORGERIES: dict[str, tuple[Callable[[dict[str, bytes]], bytes], str]] = {
     "an empty file": (lambda _: b"", "damaged"),
     "text": (lambda _: b"generation 3\n" * 99, "damaged"),
-    "another archive": (lambda _: zipped({"readme.txt": b"hello"}), "damaged"),
-    "an archive of nothing": (lambda _: zipped({}), "damaged"),
+    "another archive": (lambda _: zipped({"readme.txt": b"hello"}), "an archive with readme.txt"),
+    "an archive of nothing": (lambda _: zipped({}), "without a header"),
     "an older format": (with_header(format=0), "expected format 1; got 0"),
     "a newer format": (with_header(format=2), "expected format 1; got 2"),
     "a format of another type": (with_header(format="1"), "expected format 1"),

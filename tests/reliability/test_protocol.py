@@ -86,7 +86,7 @@ def test_tells_in_pieces_give_the_same_bits(seed):
         told = 0
         for piece in pieces:
             if told < len(ids):
-                assert opt.center is center
+                assert opt.center.base is center.base
                 assert opt.generation == number
             report = opt.tell(ids[piece], values[piece])
             told += len(piece)
@@ -374,7 +374,7 @@ def test_late_values_are_accepted_and_may_become_best_and_update_nothing(opt):
     assert opt.best.value == -2.0
     np.testing.assert_array_equal(opt.best.x, candidates.x[7])
     assert opt.discard(candidates[9:]) == TellReport(1, 1, 0, False)
-    assert opt.center is center
+    assert opt.center.base is center.base
     assert opt.generation == generation
     assert opt.counts == {
         "evaluations": 8, "late": 2, "failed": 0, "discarded": 1, "skipped": 0
