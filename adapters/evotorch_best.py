@@ -32,6 +32,8 @@ class Best:
         if problem._best is None:
             return  # it keeps none
         finite = torch.isfinite(batch.access_evals()[:, : len(problem.senses)]).any(dim=0)
+        if finite.all():
+            return
         for number in (~finite).nonzero().flatten().tolist():
             for name, before in self.found.items():
                 solutions, evals = getattr(problem, f"_{name}"), getattr(problem, f"_{name}_evals")

@@ -11,7 +11,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,24 +27,14 @@ from bgs_opt.atomic import replaced
 from bgs_opt.candidates import SLOT_BITS
 from bgs_opt.errors import BGSWarning, StaleCandidateError
 
-__all__ = ["BGSRun", "Box", "base", "ng"]
+from .nevergrad_space import Box, Vector, box_of, sampled, start_of
 
-Vector = npt.NDArray[np.float64]
+__all__ = ["BGSRun", "Box", "base", "ng"]
 
 FAILED = 1e20
 """A loss that is not below this is a point that failed (Nevergrad makes them 5e20)."""
 
-ASIDE = 1e-3  # how far from an edge a search over steps starts
-REACH = 6.0  # bounds farther from the start than this are left to Nevergrad
 SURE_BUDGET = 20  # below this, what the function says of its noise is believed
-
-
-class Box(NamedTuple):
-    """Bounds of the standardized space about the start, each of shape (d,)."""
-
-    low: Vector
-    high: Vector
-    widest: Vector  # sigma: a third of the half width
 
 
 class Family(Protocol):
@@ -130,7 +120,7 @@ class BGSRun(base.Optimizer):
         if asked != self.budget - 1 or self.budget < SURE_BUDGET:
             return False
         center = self._run.center  # was it evaluated before?
-        known = (_start(self.parametrization, self._box), self._run.best.x)
+        known = (start_of(self.parametrization, self._box), self._run.best.x)
         return not any(np.array_equal(center, point) for point in known)
 
     def _internal_tell_candidate(self, candidate: Any, loss: float) -> None:
@@ -190,7 +180,7 @@ class BGSRun(base.Optimizer):
         """
         self._flush()
         function = self.parametrization.function
-        exact = function.deterministic and _sampled(self.parametrization) and not self._several
+        exact = function.deterministic and sampled(self.parametrization) and not self._several
         if self._run is None or not self._run.noisy or exact:
             return None
         return np.array(self._run.average, dtype=float)
@@ -218,14 +208,14 @@ class BGSRun(base.Optimizer):
 
     def _started(self) -> BGS:
         if self._run is None:
-            self._box = _box(self.parametrization)
+            self._box = box_of(self.parametrization)
             options = Options(
                 max_skipped=1 << 30, num_workers=min(max(self.num_workers, 1), 1 << 20),
                 patience=2 * max(self.num_workers, 1),
                 distinct=True, noisy=self._noisy(),
             )  # fmt: skip
             seed = int.from_bytes(self._rng.bytes(16), "little")
-            start = _start(self.parametrization, self._box)
+            start = start_of(self.parametrization, self._box)
             self._run = self._family.search(start, self.budget, seed, options, self._box)
         return self._run
 
@@ -233,59 +223,9 @@ class BGSRun(base.Optimizer):
         """What the user or the parametrization says of noise; None: nothing."""
         if self._several:
             return True
-        if _sampled(self.parametrization) or not self.parametrization.function.deterministic:
+        if sampled(self.parametrization) or not self.parametrization.function.deterministic:
             return True
         return False if self.budget is not None and self.budget < SURE_BUDGET else None
-
-
-def _sampled(parametrization: Any) -> bool:
-    """Whether values are drawn at random, as those of a Choice."""
-    return not ng.p.helpers.analyze(parametrization).deterministic
-
-
-def _start(parametrization: Any, box: Box | None) -> Vector:
-    """Where the search starts: at Nevergrad's own start, 0, but beside an edge of steps.
-
-    Evaluations of the start are a hair apart, and the start of an even number of steps is the
-    edge between two of them: without noise the values would differ.
-    """
-    steps = not ng.p.helpers.analyze(parametrization).continuous
-    start = np.full(parametrization.dimension, -ASIDE if steps else 0.0)
-    return start if box is None else np.clip(start, box.low, box.high)
-
-
-def _box(parametrization: Any) -> Box | None:
-    """Distances that Nevergrad leaves points at, as bounds; None where it leaves all.
-
-    They are found by sending points to Nevergrad and back; beyond REACH there is no bound, nor
-    where points come back rounded (TransitionChoice), but from beyond.
-    """
-
-    def back(point: Vector) -> Vector:
-        child = parametrization.spawn_child()
-        with ng.p.helpers.deterministic_sampling(child):
-            child.set_standardized_data(point)
-        return np.asarray(child.get_standardized_data(reference=parametrization))
-
-    sides = []
-    for sign in (-1.0, 1.0):
-        inside = np.zeros(parametrization.dimension)
-        outside = np.full_like(inside, REACH)
-        farthest = sign * back(sign * outside)
-        free = np.abs(farthest - outside) < 1e-3
-        for _ in range(0 if free.all() else 30):
-            middle = (inside + outside) / 2
-            good = np.abs(back(sign * middle) - sign * middle) < 1e-3
-            inside, outside = np.where(good, middle, inside), np.where(good, outside, middle)
-        free |= farthest > inside + 1e-2
-        sides.append(sign * np.where(free, np.inf, inside))
-    low, high = sides
-    if not np.isfinite(sides).any():
-        return None
-    about = ng.p.helpers.analyze(parametrization)
-    share = 6.0 if about.continuous and about.deterministic else 4.0  # neighbours are reached
-    wide = np.where(np.isfinite(low) & np.isfinite(high), (high - low) / share, np.inf)
-    return Box(low, high, np.maximum(wide, 1e-3))
 
 
 def _quietly(call: Callable[..., Any], points: Any, values: Any) -> None:

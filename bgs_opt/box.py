@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,17 +51,40 @@ def sides_of(bounds: object, expected: str) -> list[Any]:
     """Low and high, as they came."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         return [bounds.lb, bounds.ub]
-    if isinstance(bounds, (tuple, list)) and _may_be_pairs(bounds):
+    if not isinstance(bounds, (tuple, list, np.ndarray)) or not np.iterable(bounds):
+        wrong_type("bounds", expected, bounds)
+    if _meant_as_pairs(bounds):
         wrong_value("bounds", f"{expected} (numpy.transpose makes it of SciPy's pairs)", bounds)
-    if not isinstance(bounds, (tuple, list, np.ndarray)) or len(bounds) != 2:
+    if len(bounds) != 2:
         wrong_type("bounds", expected, bounds)
     return list(bounds)
 
 
-def _may_be_pairs(bounds: Sequence[Any]) -> bool:
-    """Whether bounds look like a (low, high) for each coordinate, and may be meant so."""
-    if not bounds or not all(isinstance(s, (tuple, list)) and len(s) == 2 for s in bounds):
+def _meant_as_pairs(bounds: Any) -> bool:
+    """Whether bounds are a (low, high) for each coordinate, as SciPy takes them.
+
+    Two of them may be two vectors just as well. They are pairs if they come as a list of tuples,
+    or if as vectors they are crossed or leave nothing to search, or have a None.
+    """
+    pairs = [pair for side in bounds if (pair := _pair(side)) is not None and pair[0] < pair[1]]
+    if not pairs or len(pairs) != len(bounds):
         return False
+    if len(pairs) != 2:
+        return True
+    (a, b), (c, d) = pairs
+    useless = (a, b) == (c, d) or a > c or b > d
+    nothing = any(value is None for side in bounds for value in side)
     tuples = isinstance(bounds, list) and all(isinstance(side, tuple) for side in bounds)
-    fixed = repr([*bounds[0]]) == repr([*bounds[-1]])  # nothing would be left to search
-    return len(bounds) != 2 or tuples or fixed
+    return useless or nothing or tuples
+
+
+def _pair(side: Any) -> tuple[float, float] | None:
+    """Two numbers, None being an open side; None if it is something else."""
+    vector = isinstance(side, (tuple, list)) or (isinstance(side, np.ndarray) and side.ndim == 1)
+    if not vector or len(side) != 2:
+        return None
+    low, high = side
+    try:
+        return (-np.inf if low is None else float(low), np.inf if high is None else float(high))
+    except (TypeError, ValueError, OverflowError):
+        return None

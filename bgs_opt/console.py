@@ -86,12 +86,16 @@ def running(args: argparse.Namespace) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def same_folder() -> Iterator[None]:
-    """Be in the same folder afterwards: what is evaluated may go to another."""
-    here = os.getcwd()
+    """Be in the same folder afterwards, if it is there: what is evaluated may go to another."""
+    here = None
+    with contextlib.suppress(OSError):
+        here = os.getcwd()
     try:
         yield
     finally:
-        os.chdir(here)
+        if here is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(here)
 
 
 @contextlib.contextmanager

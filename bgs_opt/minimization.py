@@ -241,13 +241,15 @@ def _call(callback: Callable[..., Any] | None, opt: BGS) -> bool:
 def _intermediate(opt: BGS, **more: Any) -> Any:
     from scipy.optimize import OptimizeResult
 
-    value = opt.best.value if opt.noisy is False else opt.recent_value
+    best = opt.best
+    value = best.value if opt.noisy is False else opt.recent_value
     if math.isnan(value):  # nothing but the start was evaluated, say
-        value = opt.best.value
+        value = best.value
     return OptimizeResult(
         {"x": np.array(opt.recommendation), "fun": value, "nfev": opt.num_evaluations,
          "nit": opt.generation, "nlost": opt.counts["discarded"], "noisy": opt.noisy,
-         "best": opt.best, "center": opt.center, "sigma": opt.sigma, **more}
+         "best": best._replace(x=best.x.copy()), "center": np.array(opt.center),
+         "sigma": opt.sigma, **more}
     )  # fmt: skip
 
 

@@ -114,24 +114,33 @@ class Program:
 
     def _run(self, words: list[str], given: bytes | None) -> tuple[str, bool, str]:
         """What went wrong, if anything; whether it was killed; what it printed."""
-        with self._lock:
-            if self._closed:
-                return "was stopped", False, ""
-            process = self._started(words, given)
-            self._running.add(process)
-            if self._watchdog is not None:
-                self._watchdog.started(process)
+        watchdog = self._watchdog or Watchdog(alive=False)
+        number, environment = watchdog.starting()
+        try:
+            with self._lock:
+                if self._closed:
+                    return "was stopped", False, ""
+                process = self._started(words, given, environment)
+                self._running.add(process)
+            watchdog.started(number, process)
+            return self._outcome(process, given)
+        finally:
+            watchdog.ended(number)
+
+    def _outcome(
+        self, process: subprocess.Popen[bytes], given: bytes | None
+    ) -> tuple[str, bool, str]:
         with process:
             try:
                 out, err = answer(process, given, self.timeout)
-            except subprocess.TimeoutExpired:
+            except BaseException as error:
                 kill(process)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
                 return f"gave no value within {self.timeout:g} s", True, ""
             finally:
                 with self._lock:
                     self._running.discard(process)
-                    if self._watchdog is not None:
-                        self._watchdog.ended(process)
         status = process.returncode
         if status < 0:
             return f"was killed by signal {-status}", True, ""
@@ -139,13 +148,16 @@ class Program:
         problem = ": ".join([f"ended with status {status}", *said]) if status else ""
         return problem, False, out
 
-    def _started(self, words: list[str], given: bytes | None) -> subprocess.Popen[bytes]:
+    def _started(
+        self, words: list[str], given: bytes | None, environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env=environment,
                 start_new_session=True,  # a group of its own, so that all of it can be killed
             )
         except OSError as error:

@@ -7,12 +7,15 @@ killed itself can kill nothing any more; then a second process does, which waits
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from typing import IO
 
 __all__ = ["Watchdog", "answer", "kill"]
 
@@ -20,6 +23,9 @@ KEPT = 1 << 16
 """Bytes of what a program prints that are kept."""
 AT_ONCE = 4096
 """Bytes that a pipe takes without a reader."""
+MARK = "BGS_OPT_PROGRAM"
+"""In the environment of a program: which one it is."""
+_HALF = re.compile(r"^[\w.+-]*")
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -43,11 +49,16 @@ class _Reader:
     pipe open for longer than anybody waits.
     """
 
-    def __init__(self, pipe: int, *, last: bool) -> None:
+    def __init__(self, pipe: IO[bytes], *, last: bool) -> None:
         self.kept, self.last, self.cut = b"", last, False
-        self.pipe = os.dup(pipe)
+        self.pipe = os.dup(pipe.fileno())
         self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except BaseException:
+            os.close(self.pipe)
+            raise
+        pipe.close()
 
     def _read(self) -> None:
         try:
@@ -59,9 +70,9 @@ class _Reader:
             os.close(self.pipe)
 
     def text(self) -> str:
-        """What was kept; without its first word if that may be half of one."""
+        """What was kept, but for half a number at its begin."""
         text = self.kept.decode(errors="replace")
-        return " ".join(text.split(maxsplit=1)[1:]) if self.cut and self.last else text
+        return _HALF.sub("", text, count=1) if self.cut and self.last else text
 
 
 def _write(pipe: int, given: bytes) -> None:
@@ -69,7 +80,7 @@ def _write(pipe: int, given: bytes) -> None:
     try:
         while given:
             given = given[os.write(pipe, given) :]
-    except BrokenPipeError:
+    except OSError:  # EPIPE, and EINVAL in Windows
         pass
     finally:
         os.close(pipe)
@@ -97,10 +108,7 @@ def answer(
     if process.stdout is None or process.stderr is None:
         raise ValueError("expected a program with pipes for stdout and stderr")
     until = None if timeout is None else time.monotonic() + timeout
-    readers = [
-        _Reader(process.stdout.fileno(), last=True),
-        _Reader(process.stderr.fileno(), last=False),
-    ]
+    readers = [_Reader(process.stdout, last=True), _Reader(process.stderr, last=False)]
     if given is not None and process.stdin is not None:
         pipe = os.dup(process.stdin.fileno())
         process.stdin.close()
@@ -120,54 +128,89 @@ def answer(
 
 
 _WATCH = """
-import os, signal, sys
-running = set()
+import os, signal, sys, time
+running = {}
 for line in sys.stdin.buffer:
-    number = int(line)
-    running.add(number) if number > 0 else running.discard(-number)
-for number in running:
+    number, pid = map(int, line.split())
+    if pid < 0:
+        running.pop(number, None)
+    else:
+        running[number] = pid
+marks = [f"{sys.argv[1]}-{number}\\0".encode() for number in running]
+def kill(function, pid):
     try:
-        os.killpg(number, signal.SIGKILL)
+        function(pid, signal.SIGKILL)
     except OSError:
         pass
+def marked(pid):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            text = file.read()
+    except OSError:
+        return False
+    return any(mark in text for mark in marks)
+for pid in running.values():
+    if pid:
+        kill(os.killpg, pid)
+for _ in range(20 if running and os.path.isdir("/proc/self") else 0):
+    for name in os.listdir("/proc"):
+        if name.isdigit() and marked(name):
+            kill(os.kill, int(name))
+    time.sleep(0.05)  # one that was just being started shows its mark a little later
 """
 
 
 class Watchdog:
     """A process that kills the programs of a run which has died without doing so.
 
-    It hears of each one that starts (+ its number) and ends (-), by a pipe whose end is the end
-    of the run. There is none where there are no process groups.
+    It hears of each one that is about to start, that has started and that has ended, by a pipe
+    whose end is the end of the run. Where the system shows environments (Linux) it knows them,
+    and all that they have started, by a mark in theirs; elsewhere by their process group. Where
+    there are no process groups, and with ``alive=False``, there is no such process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, alive: bool = True) -> None:
+        self._name = f"{os.getpid()}-{time.monotonic_ns()}"
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        if hasattr(os, "killpg") and sys.executable and not getattr(sys, "frozen", False):
+        possible = hasattr(os, "killpg") and sys.executable and not getattr(sys, "frozen", False)
+        if alive and possible:
+            ours = {name: value for name, value in os.environ.items() if name != MARK}
             with contextlib.suppress(OSError):
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _WATCH],
+                    [sys.executable, "-I", "-S", "-c", _WATCH, f"{MARK}={self._name}"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     bufsize=0,
+                    env=ours,  # of a run within a run: it has to outlive its own
                     start_new_session=True,  # Ctrl-C is not for it
                 )
 
-    def started(self, process: subprocess.Popen[bytes]) -> None:
-        """A program has started."""
-        self._say(process.pid)
+    def starting(self) -> tuple[int, dict[str, str]]:
+        """Number and environment of a program that is about to start."""
+        number = next(self._numbers)
+        self._say(number, 0)
+        return number, {**os.environ, MARK: f"{self._name}-{number}"}
 
-    def ended(self, process: subprocess.Popen[bytes]) -> None:
-        """It has ended, or was killed."""
-        self._say(-process.pid)
+    def started(self, number: int, process: subprocess.Popen[bytes]) -> None:
+        """It has started."""
+        self._say(number, process.pid)
 
-    def _say(self, number: int) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):  # dead, or closed
-                self._process.stdin.write(b"%d\n" % number)
+    def ended(self, number: int) -> None:
+        """It has ended, was killed, or could not be started."""
+        self._say(number, -1)
+
+    def _say(self, number: int, pid: int) -> None:
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                with contextlib.suppress(OSError, ValueError):  # dead, or closed
+                    self._process.stdin.write(b"%d %d\n" % (number, pid))
 
     def close(self) -> None:
         """Let it end; it kills what was not told to have ended."""
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+            with self._lock:
+                self._process.stdin.close()
             self._process.wait()

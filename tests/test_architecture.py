@@ -93,6 +93,7 @@ ADAPTERS = {
     "gymnasium_spaces": {"gymnasium"},
     "nevergrad": {"nevergrad"},
     "nevergrad_run": {"nevergrad"},
+    "nevergrad_space": {"nevergrad"},
     "policy": {"gymnasium", "torch"},
     "policy_arguments": set(),
     "policy_cli": {"gymnasium"},
@@ -117,6 +118,7 @@ ADAPTERS = {
 }
 MAY_IMPORT_ADAPTERS = {
     "nevergrad",
+    "nevergrad_run",
     *(n for n in ADAPTERS if n.startswith(("evotorch", "gymnasium", "policy", "torch_"))),
 }
 

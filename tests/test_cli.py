@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -300,6 +301,21 @@ def test_files_lie_where_they_were_asked_for_wherever_the_objective_goes(capsys)
     assert [found[name] for name in ("checkpoint", "output")] == ["run.npz", "x.txt"]
     assert {"run.npz", "x.txt", "run.png"} <= {path.name for path in here.iterdir()}
     assert not list((here / "other").iterdir())
+
+
+def removes(x):
+    """The folder that it was started in."""
+    if Path.cwd().name == "gone":
+        os.chdir("..")
+        shutil.rmtree("gone")
+    return sphere(x)
+
+
+def test_a_run_whose_folder_is_gone_still_tells_its_result(capsys):
+    Path("gone").mkdir()
+    os.chdir("gone")
+    assert run(f"minimize {ME}:removes --dim 2 --budget 20 --json") == 0
+    assert json.loads(capsys.readouterr().out)["nfev"] == 20
 
 
 # ---- MODULE:FUNCTION

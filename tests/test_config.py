@@ -86,7 +86,8 @@ def test_bounds_of_every_form_become_two_vectors(bounds, low, high, dtype):
 
 @pytest.mark.parametrize("bounds", [
     [(-2, 2), (-2, 2)], [(0, 1), (2, 3)], ((-2, 2), (-2, 2)), [[0, 1], [0, 1]],
-    [(None, 1), (0, None)],
+    [(None, 1), (0, None)], ((None, 1), (0, None)), [[-5, 5], [-5.0, 5.0]],
+    np.array([(-5, 5), (-5, 5)]), [np.array([0, 1])] * 2, ((0, 5), (-3, 1)),
 ], ids=str)  # fmt: skip
 def test_pairs_in_two_dimensions_are_not_taken_for_low_and_high(bounds):
     with pytest.raises(ArgumentValueError, match=r"^bounds: .*transpose makes it of SciPy's"):
@@ -95,9 +96,15 @@ def test_pairs_in_two_dimensions_are_not_taken_for_low_and_high(bounds):
         minimize(lambda x: 0.0, bounds=bounds)
 
 
+def test_numbers_beyond_every_float_are_a_typed_error():
+    for bounds in (([10**5000, 1], [10**5000, 2]), ([10**5000] * 2, 1)):
+        with pytest.raises((ArgumentValueError, ArgumentTypeError), match="^bounds: expected"):
+            bounds_of(bounds, 2)
+
+
 @pytest.mark.parametrize("bounds", [
     ((0, -1), (1, 3)), [[0, -1], [1, 3]], [np.array([0, -1]), np.array([1, 3])],
-    np.transpose([(0, 1), (-1, 3)]),
+    np.transpose([(0, 1), (-1, 3)]), [(0, -1), (1, 3)],
 ], ids=str)  # fmt: skip
 def test_two_vectors_of_two_numbers_are_low_and_high(bounds):
     low, high = bounds_of(bounds, 2)
@@ -122,7 +129,7 @@ def test_bounds_are_copied():
         (1, -1), ([0, 5, 0], [1, 4, 1]), (math.nan, 1), (0, math.nan), (0, [1, math.nan, 1]),
         (INF, INF), (-INF, -INF), (INF, -INF), ([0, 0], 1), (0, np.ones((3, 1))), (0,), (0, 1, 2),
         [(0, 1)] * 3, ((0, 1),) * 3, [[0, 1]] * 3,
-        [(None, 1)] * 3, [(0, 1)], 5, "01", {"low": 0, "high": 1},
+        [(None, 1)] * 3, [(0, 1)], np.array(5), 5, "01", {"low": 0, "high": 1},
         (0, "a"), Bounds(1, -1), Bounds([0, 0], 1),
     ],
     ids=str,

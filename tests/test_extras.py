@@ -31,6 +31,7 @@ MISSING = {  # by module: the message, and the packages that it cannot do withou
     "evotorch_search": (EVOTORCH, ("torch", "evotorch")),
     "nevergrad": (NEVERGRAD, ("nevergrad",)),
     "nevergrad_run": (NEVERGRAD, ("nevergrad",)),
+    "nevergrad_space": (NEVERGRAD, ("nevergrad",)),
     "gymnasium": (GYMNASIUM, ("gymnasium",)),
     "gymnasium_environments": (GYMNASIUM, ("gymnasium",)),
     "gymnasium_episodes": (GYMNASIUM, ("gymnasium",)),

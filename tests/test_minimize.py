@@ -701,6 +701,14 @@ def test_a_function_may_not_change_its_point_in_whatever_process(workers):
         minimize(objectives.moves_its_point, X0, budget=10, workers=workers)
 
 
+@pytest.mark.parametrize("fun", [sphere, noisy])
+def test_the_arrays_of_a_result_are_the_callers_own(fun):
+    result = minimize(fun, X0, seed=1, budget=60, pass_seed=fun is noisy)
+    for array in (result.x, result.center, result.best.x):
+        array[:] = 7.0
+    assert not np.shares_memory(result.x, result.center)
+
+
 # ---- checkpoint and resume
 
 

@@ -506,6 +506,22 @@ def test_a_start_on_the_edge_between_two_steps_is_not_noise(steps, kind, name):
     assert found.loss == loss(found.value)
 
 
+def test_coordinates_beside_steps_start_where_they_are_said_to():
+    made = ng.p.Instrumentation(
+        ng.p.Scalar(init=3.0), ng.p.TransitionChoice([1, 2, 3, 4]),
+        speed=ng.p.Log(init=2.0), count=ng.p.Scalar(init=4.5).set_integer_casting(),
+        both=ng.p.Dict(a=ng.p.Array(init=[0.5, 0.25]), b=ng.p.Tuple(ng.p.Scalar(init=7.0), "x")),
+    )  # fmt: skip
+    optimizer = ng.optimizers.registry["BGS"](made, budget=200)
+    first = optimizer.ask()
+    assert first.args[0] == 3.0
+    assert first.kwargs["speed"] == pytest.approx(2.0, rel=1e-12)
+    np.testing.assert_array_equal(first.kwargs["both"]["a"], [0.5, 0.25])
+    assert first.kwargs["both"]["b"][0] == 7.0
+    moved = first.get_standardized_data(reference=optimizer.parametrization)
+    assert np.count_nonzero(moved) == 2
+
+
 def test_noise_is_found_though_the_function_is_said_to_be_deterministic():
     for deviation, expected in ((0.0, False), (1e-6, True), (3.0, True)):
         optimizer = seeded(BGS(4, 100))
