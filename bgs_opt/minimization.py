@@ -23,6 +23,7 @@ from bgs_opt.evaluation import Objective
 from bgs_opt.executors import evaluator_for
 from bgs_opt.protocols import FloatArray
 from bgs_opt.start import Keeper, checkpoint_of, options_of, resumed, start_of
+from bgs_opt.state import Best
 from bgs_opt.validation import flag, integer, real, wrong_type, wrong_value
 
 __all__ = ["minimize"]
@@ -248,7 +249,7 @@ def _intermediate(opt: BGS, **more: Any) -> Any:
     return OptimizeResult(
         {"x": np.array(opt.recommendation), "fun": value, "nfev": opt.num_evaluations,
          "nit": opt.generation, "nlost": opt.counts["discarded"], "noisy": opt.noisy,
-         "best": best._replace(x=best.x.copy()), "center": np.array(opt.center),
+         "best": Best(best.x.copy(), best.value), "center": np.array(opt.center),
          "sigma": opt.sigma, **more}
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ from bgs_opt.interrupts import Interrupts
 from bgs_opt.processes import WorkerStartError
 from bgs_opt.raised import Raised
 from tests import objectives
-from tests.helpers import ROOT
+from tests.helpers import ROOT, python
 from tests.objectives import noisy, noisy_rows, rows, shifted, sphere, unevenly
 
 X0 = np.linspace(-1, 1, 4)
@@ -699,6 +699,30 @@ def test_masked_values_of_many_points_are_no_values():
 def test_a_function_may_not_change_its_point_in_whatever_process(workers):
     with pytest.raises(ValueError, match="read-only"):
         minimize(objectives.moves_its_point, X0, budget=10, workers=workers)
+
+
+MANY_RUNS = """
+import gc, sys
+import numpy as np
+from bgs_opt import minimize
+
+def run():
+    minimize(lambda x: float(x @ x), np.ones(9), budget=60, seed=1, optimizer="clipup",
+             callback=lambda intermediate_result: None)
+
+gc.disable()  # a full collection is rare in a long run, and empties the lists
+for count in (50, 100):
+    before = sys.getallocatedblocks()
+    for _ in range(count):
+        run()
+    gc.collect(1)
+print(sys.getallocatedblocks() - before)
+"""
+
+
+def test_a_run_leaves_nothing_in_the_lists_of_the_interpreter():
+    """``_replace`` of a named tuple shortens one, of which up to 2,000 are kept."""
+    assert int(python(MANY_RUNS)) < 50
 
 
 @pytest.mark.parametrize("fun", [sphere, noisy])
