@@ -230,7 +230,7 @@ def train(
     """
     limits = limits_of(generations, episodes, max_time, target)
     path = checkpoint_of(checkpoint, flag("resume", resume))
-    held = path is not None and path.exists()
+    held = path if path is not None and path.exists() else None
     real("checkpoint_seconds", checkpoint_seconds, 0)
     options = options_of(bgs_options, train)
     with Interrupts() as interrupts, Ranks() as ranks:
@@ -242,7 +242,7 @@ def train(
         player.policy.to(device)
         hooks = Hooks(after_step, logger_of(log), integer("average_every", average_every, 0),
                       gains_of(player, real("gain_decay", gain_decay, 0, 1)))  # fmt: skip
-        kept = restore(player, pool, path) if path is not None and held else None
+        kept = None if held is None else restore(player, pool, held)
         with Team(player, workers, ranks, timeout=timeout, interrupts=interrupts,
                   retries=integer("retries", retries, 0)) as team:  # fmt: skip
             if kept is None:

@@ -238,7 +238,7 @@ class Driver:
             self.on_values(len(told))
         if lost:
             updated |= self.opt.discard([o.id for o in lost]).updated
-            self._warn_of(lost[0])
+            self._warn_of_loss(lost[0])
         self.lost_in_a_row = 0 if told else self.lost_in_a_row + len(lost)
         return updated
 
@@ -250,7 +250,7 @@ class Driver:
             self.opt.tell([i for i, _ in finite], [v for _, v in finite])
             raise
 
-    def _warn_of(self, lost: Outcome) -> None:
+    def _warn_of_loss(self, lost: Outcome) -> None:
         text = f"an evaluation was given up: {lost.lost} (`nlost` of the result counts them)"
         self._warn(WorkerLostWarning, text)
 
@@ -280,7 +280,7 @@ class Driver:
                 values |= {o.id: o.value for o in outcomes if o.value is not None}
                 if lost := [o for o in outcomes if o.value is None]:
                     self.lost += len(lost)
-                    self._warn_of(lost[0])
+                    self._warn_of_loss(lost[0])
                 self.on_values(len(outcomes) - len(lost))
         except KeyboardInterrupt:
             whole = False

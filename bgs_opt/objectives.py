@@ -191,7 +191,7 @@ class Program:
 
     @contextlib.contextmanager
     def threads(self, count: int) -> Iterator[ThreadPoolExecutor]:
-        """Threads to run it in; at whatever end, nothing that they started is left."""
+        """Threads to run it in; at whatever end, no program of theirs goes on."""
         with ThreadPoolExecutor(integer("workers", count, 1, 4096)) as executor:
             self._watchdog = Watchdog()
             try:
