@@ -179,6 +179,8 @@ def answers(solve, tasks, options, ours, packages):
                 (own if task[0] in ours else peers).add(task, values)
                 if done % 20 == 0 or done == len(todo):
                     print(f"\r{done} of {len(todo)} runs", end="", file=sys.stderr, flush=True)
+            pool.close()
+            pool.join()  # terminating it may leave a semaphore behind
         finally:
             own.write()
             peers.write()

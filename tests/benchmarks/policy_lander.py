@@ -63,5 +63,7 @@ def measure(options, jobs):
                            middle <= due))  # fmt: skip
             checks.append((f"LunarLander, {kind}: {solved} of {len(needed)} seeds within {limit}, "
                            f"due {count}", solved >= min(count, len(needed))))  # fmt: skip
+        pool.close()
+        pool.join()  # terminating it may leave a semaphore behind
     header = ["LunarLander-v3, continuous", "episodes to 200", "quartiles", "seeds"]
     return header, rows, checks
