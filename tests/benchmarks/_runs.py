@@ -1,5 +1,6 @@
 """What the benchmarks of quality share: many runs, answers that are kept, quartiles, ranks."""
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -172,20 +173,27 @@ def answers(solve, tasks, options, ours, packages):
         if task in kept:
             out[task] = kept[task]
     todo = [task for task in tasks if task not in out]
-    with multiprocessing.get_context("spawn").Pool(options.jobs, initializer=quiet) as pool:
+    with processes(options.jobs, quiet) as pool:
         try:
             for done, (task, values) in enumerate(pool.imap_unordered(solve, todo), 1):
                 out[task] = values
                 (own if task[0] in ours else peers).add(task, values)
                 if done % 20 == 0 or done == len(todo):
                     print(f"\r{done} of {len(todo)} runs", end="", file=sys.stderr, flush=True)
-            pool.close()
-            pool.join()  # terminating it may leave a semaphore behind
         finally:
             own.write()
             peers.write()
     print(file=sys.stderr)
     return out
+
+
+@contextlib.contextmanager
+def processes(jobs, initializer=None):
+    """A pool of new processes that end by themselves; terminated, they may leave a semaphore."""
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer) as pool:
+        yield pool
+        pool.close()
+        pool.join()
 
 
 def quiet():

@@ -4,7 +4,6 @@ No sigma is given: train() finds it. Episodes of random actions and of training 
 evaluation, every second generation, do not. An episode has 500 steps at most.
 """
 
-import multiprocessing
 import os
 import sys
 
@@ -43,7 +42,7 @@ def measure(options, jobs):
     kinds = options.policy or (["linear"] if options.quick else list(LIMITS))
     seeds = range(2 if options.quick else 10)
     rows, checks = [], []
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with _runs.processes(jobs) as pool:
         for kind in kinds:
             limit = LIMITS[kind]
             needed = []
@@ -63,7 +62,5 @@ def measure(options, jobs):
                            middle <= due))  # fmt: skip
             checks.append((f"LunarLander, {kind}: {solved} of {len(needed)} seeds within {limit}, "
                            f"due {count}", solved >= min(count, len(needed))))  # fmt: skip
-        pool.close()
-        pool.join()  # terminating it may leave a semaphore behind
     header = ["LunarLander-v3, continuous", "episodes to 200", "quartiles", "seeds"]
     return header, rows, checks

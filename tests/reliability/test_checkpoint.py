@@ -991,4 +991,4 @@ for _ in range(12):  # the first of them fill what a process keeps anyway
 
 def test_a_save_leaves_nothing_in_the_lists_of_the_interpreter(tmp_path):
     """It was ten blocks each time, up to 2,000 of each size."""
-    assert min(map(int, python(MANY_SAVES, tmp_path / "run.npz").split())) < 25
+    assert min(map(int, python(MANY_SAVES, tmp_path / "run.npz").split())) < 25  # one each
